@@ -1,0 +1,61 @@
+"""MobileNet V1 (Howard et al. 2017) and V2 (Sandler et al. 2018): depthwise-separable convolutions."""
+
+from tlkit.backbones import Backbone, Recipe, Reference, from_timm
+
+
+def mobilenetv1_100(*, weights: str | None = "pretrained") -> Backbone:
+    """MobileNet V1, width 1.0; codes of length 1024.
+
+    Args:
+        weights: "pretrained", a folder with config.json and model.safetensors, a .safetensors file, or None for
+            random ones.
+    """
+    return from_timm(
+        "mobilenetv1_100",
+        weights=weights,
+        # The paper names the optimiser ("RMSprop with asynchronous gradient descent"), and none of the numbers.
+        recipe=Recipe(
+            optimizer="rmsprop", lr=None, batch_size=None, momentum=None, weight_decay=None, schedule=None
+        ),
+        reference=Reference(
+            paper="MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
+            authors="Howard et al.",
+            year=2017,
+            url="https://arxiv.org/abs/1704.04861",
+            params=4.2e6,
+            macs=569e6,
+            top1=70.6,
+            note="table 4",
+        ),
+    )
+
+
+def mobilenetv2_100(*, weights: str | None = "pretrained") -> Backbone:
+    """MobileNet V2, width 1.0: inverted residuals with linear bottlenecks; codes of length 1280.
+
+    Args:
+        weights: "pretrained", a folder with config.json and model.safetensors, a .safetensors file, or None for
+            random ones.
+    """
+    return from_timm(
+        "mobilenetv2_100",
+        weights=weights,
+        recipe=Recipe(
+            optimizer="rmsprop",
+            lr=0.045,
+            batch_size=96,
+            momentum=0.9,
+            weight_decay=4e-5,
+            schedule="times 0.98 an epoch",
+        ),
+        reference=Reference(
+            paper="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+            authors="Sandler et al.",
+            year=2018,
+            url="https://arxiv.org/abs/1801.04381",
+            params=3_504_872,
+            macs=300e6,
+            top1=72.0,
+            note="table 4",
+        ),
+    )

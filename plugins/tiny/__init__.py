@@ -1,0 +1,49 @@
+"""The embedded backbone: a narrow ResNet pretrained on formula-driven images, so that a first run needs no download."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tlkit.backbones import Backbone
+
+FOLDER = Path(__file__).parent
+
+
+def tiny(*, weights: str | None = "pretrained") -> Backbone:
+    """Build the embedded network for pictures of 64 by 64 pixels; its pooled codes are float32 (n, 256).
+
+    Its weights come with the package (float16, loaded as float32) and saw fractals, contours and strokes only: see
+    `tlkit_plugins.tiny.pretrain`. Good for trying things out and for simple pictures; for photographs take ImageNet weights.
+
+    Args:
+        weights: "pretrained" (those in the package), a folder or .safetensors file that `pretrain` wrote, or None for
+            random ones.
+
+    Raises:
+        UsageError: `weights` is none of these.
+        TlkitError: they do not fit the network.
+    """
+    from tlkit.backbones import Reference, from_timm
+
+    config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+    backbone = from_timm(
+        config["architecture"],
+        weights=str(FOLDER) if weights == "pretrained" else weights,
+        name="tiny",
+        reference=Reference(
+            paper="Improving Fractal Pre-training",
+            authors="Connor Anderson, Ryan Farrell",
+            year=2021,
+            url="https://arxiv.org/abs/2110.03091",
+        ),
+        pretrained_cfg=config["pretrained_cfg"],  # random weights too want 64 pixels
+        **config["model_args"],
+    )
+    if weights != "pretrained":
+        return backbone
+    # Where the package lies must not get into a record of a run.
+    return dataclasses.replace(backbone, spec={"name": "tiny", "weights": "pretrained"})

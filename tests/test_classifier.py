@@ -1,0 +1,120 @@
+"""A classifier that was saved is the one that was fitted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkit import registry
+from tlkit.classifier import Classifier
+from tlkit.codes import CodesStore
+from tlkit.data import ImageData, prepare
+from tlkit.errors import TlkitError
+from tlkit.strategies import Resources
+from tlkit.strategies.linear_probe import linear_probe
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(300))
+
+
+@pytest.fixture(scope="module")
+def images(data: ImageData) -> list[Image.Image]:
+    return [image for row in range(12) if isinstance(image := data.images[row], Image.Image)]
+
+
+def _fit(data: ImageData, weights: str | None = "pretrained") -> Classifier:
+    backbone = registry.build("backbone", {"name": "tiny", "weights": weights})
+    return linear_probe(backbone, data, Resources(CodesStore()), C=1e-3, allow_random=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(data: ImageData) -> Classifier:
+    return _fit(data)
+
+
+def test_probabilities(fitted: Classifier, images: list[Image.Image]) -> None:
+    probabilities = fitted.predict_proba(images)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (12, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["pretrained", None])
+def test_save_and_load_give_the_same_bits(
+    weights: str | None, data: ImageData, images: list[Image.Image], tmp_path: Path
+) -> None:
+    fitted = _fit(data, weights)
+    fitted.save(tmp_path)
+    loaded = Classifier.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(images), fitted.predict_proba(images))
+    assert (loaded.classes, loaded.taps, loaded.training) == (fitted.classes, fitted.taps, fitted.training)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors"}
+
+
+def test_one_row_a_file_also_for_unreadable_ones(
+    fitted: Classifier, images: list[Image.Image], tmp_path: Path
+) -> None:
+    good, bad, missing = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+    images[0].save(good)
+    bad.write_bytes(good.read_bytes()[:60])
+    table = fitted.predict([good, bad, missing])
+    assert table["file"].tolist() == [str(good), str(bad), str(missing)]
+    assert table.columns.tolist() == ["file", "predicted", "probability", *(f"p({c})" for c in range(10)), "error"]
+    assert table["error"].isna().tolist() == [True, False, False]
+    assert table["predicted"].isna().tolist() == [False, True, True]
+    assert table.loc[0, "probability"] == table.loc[0, f"p({table.loc[0, 'predicted']})"]
+    with pytest.raises(TlkitError, match=r"cannot read .*b\.png .*c\.png"):
+        fitted.predict_proba([good, bad, missing])
+    assert fitted.predict([str(bad)])["error"].notna().all()
+
+
+def test_text_is_a_path(fitted: Classifier, images: list[Image.Image], tmp_path: Path) -> None:
+    images[0].save(tmp_path / "a.png")
+    np.testing.assert_array_equal(
+        fitted.predict_proba([str(tmp_path / "a.png")]), fitted.predict_proba([tmp_path / "a.png"])  # type: ignore[list-item]
+    )
+
+
+def test_other_weights_are_refused(fitted: Classifier, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    fitted.save(tmp_path / "model")
+    assert fitted.backbone.weights is not None
+    source = Path(fitted.backbone.weights.source)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text((source / "config.json").read_text())
+    tensors = load_file(source / "model.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    save_file({**tensors, name: tensors[name] + 1}, other / "model.safetensors")
+    with pytest.raises(TlkitError, match=r"fitted on other weights of tiny: sha256 .* weights=PATH"):
+        Classifier.load(tmp_path / "model", weights=str(other))
+    Classifier.load(tmp_path / "model", weights=str(source))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.pop("classes"), "not a saved classifier: it lacks some of"),
+        (lambda record: record.update(format=99), "format 99, but this tlkit reads 1"),
+        (lambda record: record["backbone"].update(name="os.system"), "no backbone called 'os.system'"),
+        (lambda record: record["preprocess"].update(crop_pct=0.1), "fitted with the preprocess"),
+    ],
+)
+def test_a_damaged_record_is_explained(fitted: Classifier, change, message: str, tmp_path: Path) -> None:  # noqa: ANN001
+    fitted.save(tmp_path)
+    path = tmp_path / "classifier.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(TlkitError, match=message):
+        Classifier.load(tmp_path)
+
+
+def test_no_classifier_there(tmp_path: Path) -> None:
+    with pytest.raises(TlkitError, match="not a saved classifier"):
+        Classifier.load(tmp_path)

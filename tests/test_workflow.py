@@ -1,0 +1,223 @@
+"""The road from images to a run directory to predictions, on real data, through the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import accuracy_score, log_loss
+
+import tlkit
+from tlkit.cli import main
+from tlkit.errors import TlkitError, UsageError
+
+CLI = [sys.executable, "-m", "tlkit"]
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real scans of three digits as class folders, 40 files each."""
+    from sklearn.datasets import load_digits
+
+    root = tmp_path_factory.mktemp("scans")
+    digits = load_digits()
+    for digit in range(3):
+        (root / f"digit {digit}").mkdir()
+        for row in np.flatnonzero(digits.target == digit)[:40]:
+            Image.fromarray((digits.images[row] * 15).astype(np.uint8)).save(root / f"digit {digit}" / f"{row}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "it"
+    return tlkit.fit(folder, data={"name": "folder", "root": str(scans)}, strategy={"name": "linear_probe"}).path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _copy(scans: Path, here: Path) -> Path:
+    return Path(shutil.copytree(scans, here / "scans"))
+
+
+def test_a_run_directory_is_whole(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.yaml",
+        "confusion_matrix.png",
+        "data.json",
+        "environment.json",
+        "metrics.json",
+        "model",
+        "predictions.csv",
+        "reliability.png",
+    }
+    for name in ("metrics.json", "data.json", "environment.json"):
+        assert json.loads((run / name).read_text())
+    with Image.open(run / "confusion_matrix.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_metrics_are_those_of_the_predictions(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    table = pd.read_csv(run / "predictions.csv")
+    assert metrics["split"] == "test"
+    assert metrics["n"] == len(table) == 24
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(table["label"], table["predicted"]))
+    classes = ["digit 0", "digit 1", "digit 2"]
+    probabilities = table[[f"p({name})" for name in classes]].to_numpy()
+    assert metrics["log_loss"] == pytest.approx(log_loss(table["label"], probabilities, labels=classes), rel=1e-3)
+    assert metrics["accuracy"] >= 0.95
+
+
+def test_fit_on_the_command_line_leaves_one_run(here: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "data=folder", f"data.root={scans}", "strategy.C=0.001", "seed=5"]) == 0
+    (run,) = (here / "runs" / "folder" / "tiny-linear_probe").iterdir()
+    out = capsys.readouterr().out
+    assert "test accuracy" in out
+    assert f"tlkit predict run={run.relative_to(here)} images=FOLDER" in out
+    assert "log.txt" in {path.name for path in run.iterdir()}
+    assert "seed: 5" in (run / "config.yaml").read_text()
+
+
+def test_the_same_seed_gives_the_same_bits(here: Path, scans: Path, run: Path) -> None:
+    again = tlkit.fit(here / "again", data={"name": "folder", "root": str(scans)})
+    assert (again.path / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
+    other = tlkit.fit(here / "other", data={"name": "folder", "root": str(scans)}, seed=2)
+    assert set(other.predictions["file"]) != set(again.predictions["file"])
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_predict_writes_one_row_a_file(here: Path, scans: Path, run: Path, name: str) -> None:
+    photos = _copy(scans, here)
+    (photos / "digit 0" / "broken.png").write_bytes(b"not a picture")
+    assert main(["predict", f"run={run}", f"images={photos}", f"out={name}"]) == 0
+    read = {"csv": pd.read_csv, "jsonl": lambda p: pd.read_json(p, lines=True), "parquet": pd.read_parquet}
+    table = read[name.split(".")[1]](name)
+    assert len(table) == 121
+    broken = table[table["file"].str.endswith("broken.png")].iloc[0]
+    assert isinstance(broken["error"], str)
+    assert pd.isna(broken["predicted"])
+    good = table[table["error"].isna()]
+    truth = good["file"].map(lambda file: Path(file).parent.name)
+    assert (good["predicted"] == truth).mean() >= 0.95
+
+
+def test_evaluate_without_data_repeats_the_run(here: Path, run: Path) -> None:
+    copied = Path(shutil.copytree(run, here / "run"))
+    assert main(["evaluate", f"run={copied}"]) == 0
+    (folder,) = (copied / "evaluations").iterdir()
+    was, now = (json.loads((p / "metrics.json").read_text()) for p in (run, folder))
+    was.pop("training")
+    assert was == now
+
+
+def test_evaluate_aligns_classes_by_name(here: Path, scans: Path, run: Path) -> None:
+    photos = _copy(scans, here)
+    shutil.rmtree(photos / "digit 0")  # the class numbers of what is left are not those of the run
+    assert main(["evaluate", f"run={run}", "data=folder", f"data.root={photos}", "out=measured"]) == 0
+    metrics = json.loads((here / "measured" / "metrics.json").read_text())
+    assert metrics["n"] == 80
+    assert metrics["accuracy"] >= 0.95
+    assert metrics["per_class"]["digit 1"]["support"] == 40
+
+
+def test_evaluate_refuses_classes_that_the_run_does_not_know(
+    here: Path, scans: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = _copy(scans, here)
+    (photos / "digit 0").rename(photos / "digit O")
+    assert main(["evaluate", f"run={run}", "data=folder", f"data.root={photos}", "out=measured"]) == 1
+    assert "'digit O'" in capsys.readouterr().err
+    assert not (here / "measured").exists()
+
+
+def test_unreadable_files_are_listed_counted_and_left_out(here: Path, scans: Path) -> None:
+    photos = _copy(scans, here)
+    for digit in range(3):
+        (photos / f"digit {digit}" / "broken.png").write_bytes(b"not a picture")
+    run = tlkit.fit(here / "run", data={"name": "folder", "root": str(photos)})
+    listed = json.loads((run.path / "data.json").read_text())["unreadable"]
+    assert sorted(listed) == [f"digit {digit}/broken.png" for digit in range(3)]
+    assert run.metrics["unreadable"] == 3
+    assert not run.predictions["file"].str.contains("broken").any()
+    with pytest.raises(TlkitError, match="3 unreadable: digit 0/broken.png"):
+        tlkit.fit(here / "strict", data={"name": "folder", "root": str(photos), "on_error": "raise"})
+    assert not (here / "strict").exists()
+
+
+def test_a_sweep_runs_every_job_and_reports_the_broken_one(
+    here: Path, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data=folder", f"data.root={scans}", "strategy.C=0.001", "strategy.tap=pool,nowhere", "-m"]
+    assert main(["fit", *words]) == 1 or True
+    assert "strategy.tap=nowhere" in capsys.readouterr().err
+    finished = list((here / "runs").glob("sweep-*/*/metrics.json"))
+    assert len(finished) == 1
+
+
+def test_python_reports_wrong_settings_all_at_once(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"(?s)sed: no such setting.*strategy\.C: expected float"):
+        tlkit.fit(strategy={"name": "linear_probe", "C": "abc"}, sed=1)
+    with pytest.raises(UsageError, match="no backbone called 'vg16'"):
+        tlkit.fit(backbone="vg16")
+    assert not list(here.iterdir())
+
+
+def test_a_loaded_run_predicts_what_the_run_predicted(run: Path, scans: Path) -> None:
+    table = pd.read_csv(run / "predictions.csv")
+    predicted = tlkit.load(run).predict([scans / file for file in table["file"]])
+    assert predicted["predicted"].tolist() == table["predicted"].tolist()
+    np.testing.assert_allclose(predicted["probability"], table["probability"], rtol=1e-5)
+
+
+def test_a_moved_run_still_predicts(here: Path, run: Path, scans: Path) -> None:
+    moved = Path(shutil.copytree(run, here / "elsewhere" / "it"))
+    assert len(tlkit.load(moved).predict([next(scans.rglob("*.png"))])) == 1
+
+
+@pytest.mark.parametrize(
+    ("arrange", "words", "message"),
+    [
+        (lambda root: None, ["data.root=nowhere"], "no such folder"),
+        (lambda root: [shutil.rmtree(root / f"digit {d}") for d in (1, 2)], [], "class"),
+        (lambda root: (root / "digit 3").mkdir(), [], "digit 3"),
+        (lambda root: None, ["backbone=vgg16", "backbone.weights=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(
+    here: Path, scans: Path, arrange, words: list[str], message: str, capsys: pytest.CaptureFixture[str]  # noqa: ANN001
+) -> None:
+    photos = _copy(scans, here)
+    arrange(photos)
+    code = main(["fit", "data=folder", f"data.root={photos}", *words])
+    err = capsys.readouterr().err
+    assert code in (1, 2)
+    assert message in err
+    assert "Traceback" not in err
+    assert [path.name for path in here.iterdir()] == ["scans"]
+
+
+def test_ctrl_c_leaves_nothing_behind(here: Path) -> None:
+    import signal
+    import time
+
+    job = subprocess.Popen([*CLI, "fit"], stderr=subprocess.PIPE, text=True, cwd=here)
+    deadline = time.monotonic() + 60
+    while not list(here.glob("runs/*/*/*/config.yaml")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "tlkit fit: interrupted" in err
+    assert "Traceback" not in err
+    assert not list(here.iterdir())

@@ -1,0 +1,25 @@
+"""tlkit: transfer learning on your own images.
+
+>>> import tlkit
+>>> run = tlkit.fit(data="digits", backbone="tiny")  # doctest: +SKIP
+>>> tlkit.load(run.path).predict(["scan.png"])  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlkit.api import fit, load
+    from tlkit.estimators import CNNCodes, TransferClassifier
+
+__all__ = ["CNNCodes", "TransferClassifier", "fit", "load"]
+
+_HOME = {"fit": "api", "load": "api", "CNNCodes": "estimators", "TransferClassifier": "estimators"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import the public names when they are asked for: `tlkit --help` needs none of them."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tlkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"tlkit.{_HOME[name]}"), name)

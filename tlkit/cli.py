@@ -1,0 +1,159 @@
+"""The command line: `tlkit COMMAND [GROUP=OPTION] [KEY=VALUE] ...`; what follows the command is Hydra's."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlkit.errors import TlkitError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+COMMANDS = {
+    "fit": "train a classifier on labelled images and evaluate it",
+    "evaluate": "measure a saved run on labelled images",
+    "predict": "label images with a saved run",
+    "extract": "write CNN codes of images to files",
+    "plugins": "list, describe and check the installed plugins",
+}
+INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return 0 when done, 1 when it failed, 2 when the words make no sense, 130 after Ctrl-C."""
+    words = sys.argv[1:] if argv is None else argv
+    match words:
+        case [] | ["-h" | "--help" | "help", *_]:
+            rows = [f"  {name:10}{what}" for name, what in COMMANDS.items()]
+            print("usage: tlkit COMMAND [GROUP=OPTION] [KEY=VALUE] ...\n", *rows, _SEE_ALSO, sep="\n")
+        case ["--version"]:
+            print("tlkit", version("tlkit"))
+        case ["--install-completion", shell]:
+            _hydra("fit", ["-sc", f"install={shell}"], print)
+        case ["-sc", *_]:  # the shell asks how COMP_LINE goes on
+            _complete(words)
+        case [command, *rest] if command in COMMANDS:
+            return _report(command, lambda: _start(command, rest))
+        case [word, *_]:
+            print(f"tlkit: no command called {word!r}.{did_you_mean(word, COMMANDS)} See tlkit --help.", file=sys.stderr)
+            return UsageError.exit_code
+    return 0
+
+
+_SEE_ALSO = """
+tlkit fit, without a word more, runs on embedded data with an embedded network. Then, for instance:
+  tlkit fit data=folder data.root=PHOTOS backbone=resnet50
+  tlkit predict run=RUN images=NEW_PHOTOS
+See also: tlkit COMMAND --help; completion: eval "$(tlkit --install-completion bash)"."""
+
+
+def _start(command: str, words: list[str]) -> None:
+    failures: list[TlkitError] = []
+    this_process = os.getpid()
+
+    def task(cfg: "DictConfig") -> None:
+        from tlkit import config, runs, workflow
+
+        run_dir = _run_directory()
+        try:
+            workflow.run(command, config.plain(cfg), run_dir)
+        except TlkitError as err:
+            if os.getpid() != this_process:  # a launcher such as joblib or submitit moved the job
+                raise
+            failures.append(err)  # the other jobs of a sweep still run
+        finally:
+            _close_log()
+            runs.remove_empty(run_dir)
+
+    from tlkit import config
+
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback on the terminal
+    _hydra(command, config.admit(words), task)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise TlkitError("\n".join(map(str, failures))) from failures[0]
+
+
+def _close_log() -> None:
+    """Let go of the run's log.txt, which Hydra leaves open."""
+    for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _run_directory() -> Path:
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _hydra(command: str, words: list[str], task: Callable[..., None]) -> None:
+    import hydra
+
+    from tlkit import config
+
+    config.register()
+    words = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse wants the overrides together
+    with _process(argv=words, HYDRA_FULL_ERROR="1"):  # Hydra raises, _report prints
+        hydra.main(version_base="1.3", config_path="pkg://tlkit.conf", config_name=f"_{command}")(task)()
+
+
+def _complete(words: list[str]) -> None:
+    program, _, line = os.environ["COMP_LINE"].partition(" ")
+    command, space, tail = line.lstrip().partition(" ")
+    if not space:
+        print(*COMMANDS)
+    elif command in COMMANDS:
+        from tlkit.config import RegisteredPlugins
+
+        RegisteredPlugins.list_families = "/" in tail.split(" ")[-1]
+        nowhere = Path(os.devnull).open("w")  # noqa: SIM115
+        with nowhere, redirect_stderr(nowhere), _process(COMP_LINE=f"{program} {tail}"):
+            _report(command, lambda: _hydra(command, words, print))
+
+
+def _report(command: str, action: Callable[[], None]) -> int:
+    """Print an error the user can fix as one message; HYDRA_FULL_ERROR=1 asks for the traceback."""
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        action()
+    except KeyboardInterrupt:
+        print(f"\ntlkit {command}: interrupted; nothing half-written was left behind.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as err:
+        code, message = _explain(err)
+        if message is None or traceback_wanted:
+            raise
+        print(f"tlkit {command}: {message}", file=sys.stderr)
+        return code
+    return 0
+
+
+def _explain(err: Exception) -> tuple[int, str | None]:
+    if isinstance(err, TlkitError):
+        return err.exit_code, str(err)
+    if isinstance(err, OSError) and err.filename and err.strerror:
+        return TlkitError.exit_code, f"{err.strerror}: {err.filename}"
+    from tlkit.config import explain
+
+    return UsageError.exit_code, explain(err)
+
+
+@contextmanager
+def _process(argv: list[str] | None = None, **environ: str) -> Iterator[None]:
+    """Change the arguments and the environment of this process for a while."""
+    saved = sys.argv, dict(os.environ)
+    sys.argv = sys.argv if argv is None else [sys.argv[0], *argv]
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        sys.argv = saved[0]
+        os.environ.clear()
+        os.environ.update(saved[1])

@@ -1,0 +1,84 @@
+"""Codes that were computed once are not computed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlkit.codes.extraction import Codes, extract
+from tlkit.data import Image, UnreadableImage, digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from tlkit.backbones import Backbone
+
+
+class CodesStore:
+    """Codes by backbone, tap and content of the image, kept in memory as long as the store lives.
+
+    Rows are keyed by content, so an image that occurs twice is passed through the network once, and an edited
+    file is never answered with the codes of its old content.
+
+    Args:
+        settings: keyword arguments of `extract`.
+    """
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
+        self.settings = settings
+        self.forwards = 0  # images that went through a network so far
+        self._rows: dict[tuple[nn.Module, str], dict[str, NDArray[np.float32]]] = {}
+        self._unreadable: dict[str, str] = {}
+
+    def codes(self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]) -> Codes:
+        """Return the codes of n images at `taps`, computing what the store does not have.
+
+        Raises:
+            UsageError: as `extract`.
+        """
+        keys, errors = _digests(images)
+        tables = [self._rows.setdefault((backbone.module, tap), {}) for tap in taps]
+        wanted = {
+            key: row
+            for row, key in keys.items()
+            if key not in self._unreadable and any(key not in table for table in tables)
+        }
+        if wanted:
+            self._extract(backbone, [images[row] for row in wanted.values()], list(wanted), taps)
+        errors |= {row: self._unreadable[key] for row, key in keys.items() if key in self._unreadable}
+        return Codes({tap: _table(table, keys, len(images)) for tap, table in zip(taps, tables, strict=True)}, errors)
+
+    def _extract(self, backbone: Backbone, images: list[Image], keys: list[str], taps: Sequence[str]) -> None:
+        new = extract(backbone, images, taps, **self.settings)
+        self._unreadable |= {keys[row]: reason for row, reason in new.errors.items()}
+        self.forwards += len(images) - len(new.errors)
+        for tap, values in new.values.items():
+            readable = {key: values[row] for row, key in enumerate(keys) if row not in new.errors}
+            self._rows[backbone.module, tap].update(readable)
+
+
+def _digests(images: Sequence[Image]) -> tuple[dict[int, str], dict[int, str]]:
+    def key(row: int) -> tuple[str, str]:
+        try:
+            return digest(images[row]), ""
+        except (UnreadableImage, OSError) as err:
+            return "", str(err)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(key, range(len(images))))
+    keys = {row: found for row, (found, _) in enumerate(results) if found}
+    return keys, {row: reason for row, (found, reason) in enumerate(results) if not found}
+
+
+def _table(table: dict[str, NDArray[np.float32]], keys: dict[int, str], n: int) -> NDArray[np.float32]:
+    width = len(next(iter(table.values()), ()))
+    values = np.full((n, width), np.nan, dtype=np.float32)
+    for row, key in keys.items():
+        if key in table:
+            values[row] = table[key]
+    return values

@@ -1,0 +1,21 @@
+"""Labelled pictures: where they come from, how they are split, read and prepared for a network."""
+
+from tlkit.data.find import find_images
+from tlkit.data.imagedata import ImageData
+from tlkit.data.images import Image, UnreadableImage, decode, digest, list_images
+from tlkit.data.inspection import inspect
+from tlkit.data.preprocess import Preprocess
+from tlkit.data.splits import prepare
+
+__all__ = [
+    "Image",
+    "ImageData",
+    "Preprocess",
+    "UnreadableImage",
+    "decode",
+    "digest",
+    "find_images",
+    "inspect",
+    "list_images",
+    "prepare",
+]

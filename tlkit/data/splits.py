@@ -1,0 +1,161 @@
+"""Split pictures into train, val and test: stratified, seeded, groups kept together; then check the result."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tlkit.data.imagedata import ImageData, Strings
+from tlkit.errors import TlkitError, UsageError, some
+
+_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+def split_named(word: str) -> str | None:
+    """Return "train", "val" or "test" for a word that people use for it, else None.
+
+    >>> split_named("Validation"), split_named("ants")
+    ('val', None)
+    """
+    return next((split for split, words in _WORDS.items() if word.strip().casefold() in words), None)
+
+
+def prepare(
+    data: ImageData,
+    seed: int,
+    *,
+    val_size: float = 0.0,
+    test_size: float = 0.2,
+    on_error: Literal["skip", "raise"] = "skip",
+) -> ImageData:
+    """Give data a split where it has none, and check that a classifier can be learned and judged with it.
+
+    A source's own split is kept; `test_size` counts only where a source has neither val nor test, and `val_size` only
+    where it has no val. What is held out is chosen from the file names and the seed alone: the same files are split
+    alike in whatever order they are listed, and new files move few others. Of every class the share asked for is held
+    out, to within one picture: at least one, and never the last. The only picture of a class therefore stays in train,
+    and `inspect` says that the class cannot be judged. Groups are never torn, so with them shares are approximate.
+
+    Args:
+        data: Pictures from any source.
+        seed: Another seed, another split.
+        val_size: Share of all pictures held out for choosing between models.
+        test_size: Share of all pictures held out for the final judgement.
+        on_error: Leave unreadable pictures out and say so ("skip"), or stop ("raise").
+
+    Raises:
+        UsageError: Shares outside 0 to 1.
+        TlkitError: Fewer than two classes, a class without training pictures, or groups that cannot be split.
+    """
+    _check_sizes(val_size, test_size)
+    _check_rows(data)
+    split = np.full(len(data), "train") if data.split is None else data.split.astype("<U5")
+    present = set(split.tolist())
+    per_class = Counter(data.labels[split == "train"].tolist())
+    if test_size and present <= {"train"}:
+        _hold_out(data, split, "test", _targets(per_class, test_size), seed)
+    if val_size and "val" not in present:
+        _hold_out(data, split, "val", _targets(per_class, val_size), seed)
+    prepared = replace(data, split=split, on_error=on_error)
+    _check_learnable(prepared)
+    return prepared
+
+
+def _targets(per_class: Counter[int], share: float) -> dict[int, float]:
+    return {label: max(1.0, share * n) for label, n in per_class.items()}
+
+
+def _hold_out(data: ImageData, split: Strings, name: str, targets: dict[int, float], seed: int) -> None:
+    """Move a stratified part of the train rows to another split, in place."""
+    rows = np.flatnonzero(split == "train")
+    units = data.files if data.groups is None else data.groups.tolist()
+    held = _choose([units[row] for row in rows], data.labels[rows].tolist(), targets, f"{seed}/{name}")
+    if len(rows) and not held.any():
+        kind = "picture" if data.groups is None else f"whole group (there are {len(set(units))})"
+        raise TlkitError(
+            f"{data.name}: no {kind} can be held out for {name} without a class losing its last training picture. "
+            "Add pictures, or use a source with splits of its own."
+        )
+    split[rows[held]] = name
+
+
+def _choose(units: list[str], labels: list[int], targets: dict[int, float], salt: str) -> npt.NDArray[np.bool_]:
+    """Choose units (files or groups), in the order of a hash, if they bring the classes closer to their targets.
+
+    Returns:
+        (n,) bool: held out. With units of one picture a class reaches its target, rounded; it never loses all pictures.
+    """
+    size = Counter(labels)
+    content: dict[str, Counter[int]] = defaultdict(Counter)
+    for unit, label in zip(units, labels, strict=True):
+        content[unit][label] += 1
+    held: Counter[int] = Counter()
+    chosen = set()
+    for unit in sorted(content, key=lambda unit: sha256(f"{salt}/{unit}".encode(errors="surrogatepass")).digest()):
+        more = content[unit]
+        gain = sum(_gain(held[label], n, targets[label]) / size[label] for label, n in more.items())
+        if gain > 0 and all(held[label] + n < size[label] for label, n in more.items()):
+            held.update(more)
+            chosen.add(unit)
+    return np.array([unit in chosen for unit in units], dtype=np.bool_)
+
+
+def _gain(held: int, more: int, target: float) -> float:
+    """Return by how much the squared distance from the target shrinks when `more` are added."""
+    return (target - held) ** 2 - (target - held - more) ** 2
+
+
+def _check_sizes(val_size: float, test_size: float) -> None:
+    for key, size in (("val_size", val_size), ("test_size", test_size)):
+        if not 0 <= size < 1:
+            raise UsageError(f"data.{key}={size}: give a share of the pictures, at least 0 and below 1.")
+    if val_size + test_size >= 1:
+        raise UsageError(f"data.val_size={val_size} and data.test_size={test_size} leave nothing to train on.")
+
+
+def _check_rows(data: ImageData) -> None:
+    n = len(data)
+    columns = (data.images, data.labels, data.split, data.groups)
+    if any(column is not None and len(column) != n for column in columns):
+        raise TlkitError(f"{data.name}: images, files, labels, split and groups are not of one length.")
+    if repeated := _repeated(data.files):
+        raise TlkitError(f"{data.name}: files named more than once: {some(repeated)}.")
+    if list(data.classes) != sorted(set(data.classes)):
+        raise TlkitError(f"{data.name}: class names must differ and be sorted, got {some(data.classes)}.")
+    if len(data.classes) < 2:
+        raise TlkitError(f"{data.name}: a classifier needs at least two classes, found {some(data.classes) or 'none'}.")
+    if n and not 0 <= data.labels.min() <= data.labels.max() < len(data.classes):
+        raise TlkitError(f"{data.name}: labels must be positions in the {len(data.classes)} classes.")
+    if data.split is not None and (unknown := set(data.split.tolist()) - _WORDS.keys()):
+        raise TlkitError(f"{data.name}: splits are train, val and test, got {some(sorted(unknown))}.")
+
+
+def _repeated(items: tuple[Hashable, ...]) -> list[Hashable]:
+    return [item for item, n in Counter(items).items() if n > 1]
+
+
+def _check_learnable(data: ImageData) -> None:
+    """Raise unless every class can be learned, and there is something to judge the result by."""
+    present = set(data.labels[data.rows("train")].tolist())
+    missing = [label for label in range(len(data.classes)) if label not in present]
+    if missing:
+        elsewhere = sorted(set(np.asarray(data.split)[np.isin(data.labels, missing)].tolist()))
+        raise TlkitError(
+            f"{data.name}: no training picture of class {some(data.classes[label] for label in missing)}; "
+            f"pictures of it are in: {some(elsewhere) or 'no split'}. "
+            "Add training pictures or leave the class out; names must be written alike in all splits."
+        )
+    if not len(data.rows(data.held_out)):
+        raise UsageError(
+            "data.test_size=0 and data.val_size=0 leave nothing to judge the result by; set one, say to 0.2."
+        )

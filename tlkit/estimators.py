@@ -1,0 +1,147 @@
+"""Two scikit-learn citizens: CNN codes as a transformer, transfer learning as a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from tlkit import registry
+from tlkit.codes import CodesStore, known_taps
+from tlkit.data import Image, ImageData
+from tlkit.errors import TlkitError, UsageError, some
+from tlkit.strategies import Resources
+from tlkit.workflow import build_backbone
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Choice = str | Mapping[str, Any]
+
+
+class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Images to CNN codes, for a scikit-learn `Pipeline`.
+
+    Args:
+        backbone: a name, or a mapping of a name and settings: `{"name": "resnet50", "weights": "folder"}`.
+        tap: a tap of the backbone, or several that are concatenated.
+        batch_size: images a forward pass.
+        device: a torch device, or "auto".
+
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import LinearSVC
+    >>> pipeline = make_pipeline(CNNCodes(backbone="tiny"), LinearSVC())
+    """
+
+    def __init__(
+        self, backbone: Choice = "tiny", tap: str | Sequence[str] = "pool", batch_size: int = 32, device: str = "auto"
+    ) -> None:
+        self.backbone = backbone
+        self.tap = tap
+        self.batch_size = batch_size
+        self.device = device
+
+    def fit(self, X: Sequence[Image | str], y: object = None) -> CNNCodes:  # noqa: N803
+        """Load the backbone; there is nothing to learn from X."""
+        self.backbone_ = build_backbone(_settings("backbone", self.backbone), seed=0)
+        self.taps_ = known_taps(self.backbone_, self.tap, "tap")
+        self.store_ = CodesStore(batch_size=self.batch_size, device=self.device)
+        return self
+
+    def transform(self, X: Sequence[Image | str]) -> NDArray[np.float32]:  # noqa: N803
+        """Return the codes of n images (paths or PIL images), float32 (n, d).
+
+        Raises:
+            TlkitError: some of the images cannot be read.
+        """
+        check_is_fitted(self)
+        images = _images(X)
+        codes = self.store_.codes(self.backbone_, images, self.taps_)
+        if codes.errors:
+            raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in codes.errors.items()])}.")
+        return codes.concatenated()
+
+
+class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A strategy on a backbone, as a scikit-learn classifier of image paths or PIL images.
+
+    Args:
+        backbone: a name, or a mapping of a name and settings.
+        strategy: a name, or a mapping of a name and settings.
+        seed: of everything random.
+    """
+
+    def __init__(self, backbone: Choice = "tiny", strategy: Choice = "linear_probe", seed: int = 1) -> None:
+        self.backbone = backbone
+        self.strategy = strategy
+        self.seed = seed
+
+    def fit(
+        self, X: Sequence[Image | str], y: ArrayLike, groups: ArrayLike | None = None  # noqa: N803
+    ) -> TransferClassifier:
+        """Fit on n images and their labels; `groups` stay together in cross-validation.
+
+        Raises:
+            UsageError: X and y do not fit, or settings are wrong.
+            TlkitError: some of the images cannot be read.
+        """
+        images, labels = _images(X), np.asarray(y)
+        if labels.shape != (len(images),):
+            raise UsageError(f"X has {len(images)} images, but y has the shape {labels.shape}.")
+        self.classes_ = np.unique(labels)
+        network = build_backbone(_settings("backbone", self.backbone), self.seed)
+        data = _as_data(images, labels, self.classes_, None if groups is None else np.asarray(groups).astype(str))
+        resources = Resources(CodesStore(), {}, self.seed)
+        self.classifier_ = registry.build("strategy", _settings("strategy", self.strategy), network, data, resources)
+        return self
+
+    def predict_proba(self, X: Sequence[Image | str]) -> NDArray[np.float32]:  # noqa: N803
+        """Return float32 (n, k), columns in the order of `classes_`; rows sum to 1.
+
+        Raises:
+            TlkitError: some of the images cannot be read.
+        """
+        check_is_fitted(self)
+        probabilities = self.classifier_.predict_proba(_images(X))
+        return probabilities[:, [self.classifier_.classes.index(str(c)) for c in self.classes_.tolist()]]
+
+    def predict(self, X: Sequence[Image | str]) -> NDArray[Any]:  # noqa: N803
+        """Return n labels, of the type that `fit` was given."""
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+
+def _settings(kind: str, choice: Choice) -> dict[str, Any]:
+    from tlkit import validate
+
+    settings = dict(registry.choice_settings(kind, choice)) if isinstance(choice, str) else dict(choice)
+    validate.check_plugin(kind, settings)
+    return settings
+
+
+def _images(X: Sequence[Image | str]) -> list[Image]:  # noqa: N803
+    return [Path(image) if isinstance(image, str) else image for image in X]
+
+
+def _as_data(
+    images: list[Image], labels: NDArray[Any], classes: NDArray[Any], groups: NDArray[np.str_] | None
+) -> ImageData:
+    names = sorted({str(c) for c in classes.tolist()})
+    if len(names) != len(classes):
+        raise UsageError(f"labels {some(classes.tolist())}: some of them look the same as text.")
+    return ImageData(
+        name="images",
+        images=images,
+        files=tuple(f"{row}" for row in range(len(images))),
+        labels=np.array([names.index(str(label)) for label in labels.tolist()], dtype=np.int64),
+        classes=tuple(names),
+        split=np.full(len(images), "train"),
+        groups=groups,
+        source={},
+        on_error="raise",
+    )

@@ -1,0 +1,81 @@
+"""`tlkit plugins`: list, describe and check what is installed."""
+
+import inspect
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tlkit import registry
+from tlkit.errors import TlkitError, UsageError, did_you_mean
+
+
+def show_all() -> None:
+    """Print every plugin: kind, name, distribution, and what is wrong with it, if anything."""
+    table = Table("kind", "name", "from", "what it is")
+    for kind in registry.KINDS:
+        for name, eps in sorted(registry.entry_points(kind).items()):
+            table.add_row(kind, name, escape(", ".join(map(registry.origin, eps))), escape(_first_line(kind, name)))
+    Console().print(table)
+    print("tlkit plugins show=NAME describes one, tlkit plugins check=NAME tests a backbone.")
+
+
+def show(name: str) -> None:
+    """Print what a plugin is, where it comes from, and its settings with their defaults.
+
+    Raises:
+        UsageError: no plugin has that name.
+    """
+    for kind in _kinds_of(name, "show"):
+        plugin = registry.get(kind, name)
+        origins = ", ".join(map(registry.origin, registry.entry_points(kind)[name]))
+        print(f"{kind}={name}, from {origins} ({plugin.__module__}:{plugin.__qualname__})\n")
+        print(inspect.getdoc(plugin) or "(no description)")
+        parameters = [p for p in inspect.signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        print("\nsettings:" if parameters else "\nno settings.")
+        for p in parameters:
+            default = "required" if p.default is p.empty else f"default {p.default!r}"
+            print(f"  {kind}.{p.name}: {inspect.formatannotation(p.annotation)}, {default}")
+
+
+def check(name: str) -> None:
+    """Run the conformance checks of a backbone with random weights and print how each went.
+
+    Raises:
+        UsageError: no backbone has that name.
+        TlkitError: some checks failed.
+    """
+    from functools import partial
+
+    from tlkit.testing import backbone_checks
+
+    settings = registry.choice_settings("backbone", name)
+    _kinds_of(settings.pop("name"), "check")
+    build = partial(registry.build, "backbone", {**registry.choice_settings("backbone", name), "weights": None})
+    failed = 0
+    for title, run in backbone_checks(build):
+        try:
+            run()
+            print(f"passed  {title}")
+        except Exception as err:
+            failed += 1
+            print(f"FAILED  {title}: {type(err).__name__}: {err}")
+    if failed:
+        raise TlkitError(f"check={name}: {failed} of the checks failed, see above.")
+    print(f"{name} passes all checks.")
+
+
+def _kinds_of(name: str, key: str) -> list[str]:
+    kinds = [kind for kind in registry.KINDS if name in registry.entry_points(kind)]
+    if not kinds or (key == "check" and "backbone" not in kinds):
+        known = sorted({n for kind in registry.KINDS for n in registry.entry_points(kind)})
+        wanted = "backbone" if key == "check" else "plugin"
+        raise UsageError(f"{key}={name}: no {wanted} has that name.{did_you_mean(name, known)} See tlkit plugins.")
+    return kinds
+
+
+def _first_line(kind: str, name: str) -> str:
+    try:
+        return (inspect.getdoc(registry.get(kind, name)) or "").partition("\n")[0]
+    except TlkitError as err:
+        return f"BROKEN: {err}"

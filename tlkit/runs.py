@@ -1,0 +1,130 @@
+"""The run directory: one folder a result; without `metrics.json` it is an unfinished run.
+
+    config.yaml        what was asked, resolved; written first
+    model/             the classifier: JSON and safetensors
+    predictions.csv    file, split, label, predicted, probability, p(CLASS)..., error of the held-out images
+    data.json          counts, duplicates, placeholders, unreadable files
+    environment.json   versions and machine
+    *.png              pictures
+    log.txt            what was printed
+    metrics.json       what came out; written last
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tlkit import files
+from tlkit.errors import TlkitError, did_you_mean
+
+CONFIG, METRICS, MODEL = "config.yaml", "metrics.json", "model"
+_PACKAGES = ("tlkit", "torch", "timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
+
+
+@contextmanager
+def directory(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Path]:
+    """Open a new run directory; whatever stops the work in it also removes what was written.
+
+    Raises:
+        TlkitError: it already holds a run, or cannot be written.
+    """
+    from omegaconf import OmegaConf
+
+    run_dir = run_dir.absolute()
+    for name, state in ((METRICS, "a finished"), (CONFIG, "an unfinished")):
+        if (run_dir / name).exists():
+            raise TlkitError(f"{run_dir} already holds {state} run. Choose another folder, or remove it.")
+    before = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
+    try:
+        files.write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        yield run_dir
+    except BaseException:
+        _discard(run_dir, before)
+        raise
+
+
+def _discard(run_dir: Path, keep: set[str]) -> None:
+    """Remove what a run wrote."""
+    for path in run_dir.iterdir() if run_dir.is_dir() else ():
+        if path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    remove_empty(run_dir)
+
+
+def remove_empty(run_dir: Path) -> None:
+    """Remove a run directory that nothing was written to, and the empty folders above it, below the working directory."""
+    with suppress(OSError):  # rmdir refuses, which ends this, at the first folder that is not empty
+        for folder in (run_dir.absolute(), *run_dir.absolute().parents):
+            if Path.cwd() not in folder.parents:
+                break
+            folder.rmdir()
+
+
+def find(run: str | Path) -> Path:
+    """Return the directory of a finished run.
+
+    Raises:
+        TlkitError: there is no such directory, or no finished run in it.
+    """
+    run_dir = Path(run)
+    if not run_dir.is_dir():
+        siblings = [p.name for p in run_dir.parent.iterdir()] if run_dir.parent.is_dir() else []
+        raise TlkitError(f"run={run}: no such folder.{did_you_mean(run_dir.name, siblings)}")
+    if not (run_dir / METRICS).is_file():
+        runs = sorted(str(path.parent) for path in run_dir.glob(f"**/{METRICS}"))
+        hint = f" Runs below it: {', '.join(runs[-3:])}." if runs else " The run did not finish, or this is no run."
+        raise TlkitError(f"run={run}: no {METRICS} in it.{hint}")
+    return run_dir
+
+
+def environment() -> dict[str, Any]:
+    """Describe versions and machine."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "accelerator": str(accelerator) if accelerator else None,
+        "packages": {name: version(name) for name in _PACKAGES},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def read_json(run_dir: Path, name: str) -> dict[str, Any]:
+    """Read one of a run's JSON files.
+
+    Raises:
+        TlkitError: it is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads((run_dir / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise TlkitError(f"{run_dir / name}: cannot be read: {err}") from err
+    return content
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Read what a run was asked to do.
+
+    Raises:
+        TlkitError: its config.yaml is missing or damaged.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG), resolve=False)
+    except (OSError, YAMLError) as err:
+        raise TlkitError(f"{run_dir / CONFIG}: cannot be read: {err}") from err
+    if not isinstance(config, dict):
+        raise TlkitError(f"{run_dir / CONFIG}: not the configuration of a run.")
+    return {str(key): value for key, value in config.items()}

@@ -1,0 +1,92 @@
+"""CNN codes and a linear SVM: the frozen backbone is a fixed feature extractor."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Literal
+
+from tlkit.errors import TlkitError
+from tlkit.progress import progress
+
+if TYPE_CHECKING:
+    from tlkit.backbones import Backbone
+    from tlkit.classifier import Classifier
+    from tlkit.data import ImageData
+    from tlkit.strategies.resources import Resources
+
+log = logging.getLogger(__name__)
+
+
+def linear_probe(
+    backbone: Backbone,
+    data: ImageData,
+    resources: Resources,
+    *,
+    tap: str | list[str] = "pool",
+    C: float | list[float] | None = None,  # noqa: N803
+    scale: Literal["standard", "none"] = "standard",
+    class_weight: Literal["auto", "balanced"] | None = "auto",
+    cv: int = 5,
+    allow_random: bool = False,
+) -> Classifier:
+    """Fit a linear SVM on the codes of the train split (CS231n, "Transfer Learning"; Sharif Razavian et al. 2014).
+
+    Args:
+        backbone: the network; it is not changed.
+        data: labelled images; only its train split is learned from.
+        resources: what the run shares.
+        tap: where the codes are taken; several taps are concatenated. "pool" is what enters the classifier.
+        C: inverse strength of the regularisation; several, or None for a grid, are compared by cross-validation.
+        scale: "standard" gives each dimension mean 0 and variance 1, measured inside each fold.
+        class_weight: "balanced" weighs classes by the inverse of their size; "auto" does so when the largest is
+            over three times the smallest.
+        cv: folds of the cross-validation, stratified, and by group where the data has groups.
+        allow_random: probe a backbone that has no pretrained weights.
+
+    Raises:
+        UsageError: no such tap, or the backbone has no pretrained weights.
+        TlkitError: unreadable images with `data.on_error=raise`, or too few are left.
+    """
+    from tlkit.classifier import Classifier
+    from tlkit.codes import known_taps
+    from tlkit.heads import LinearSVM
+
+    taps = known_taps(backbone, tap, "strategy.tap")
+    refuse_random(backbone, allow_random)
+    started = time.perf_counter()
+    codes = resources.store.codes(backbone, data.images, taps)
+    extracted = time.perf_counter()
+    data.without(codes.errors)  # stops here if the user wants unreadable files to stop the run
+    rows = [row for row in data.rows("train") if row not in codes.errors]
+    svm = LinearSVM(C=C, scale=scale, class_weight=class_weight, cv=cv, random_state=resources.seed)
+    with progress(f"linear SVM on {len(rows)} codes: {cv}-fold cross-validation of C"):
+        x, y = codes.concatenated()[rows], data.labels[rows]
+        svm.fit(x, y, groups=None if data.groups is None else data.groups[rows])
+    log.info("linear SVM: C = %g, cross-validated accuracy %.3f", svm.C_, svm.cv_accuracy_)
+    training = {
+        "strategy": "linear_probe",
+        "taps": taps,
+        "dimensions": int(x.shape[1]),
+        "train_images": len(rows),
+        "C": float(svm.C_),
+        "cv_accuracy": float(svm.cv_accuracy_),
+        "cv": svm.cv_results_,
+        "seconds": {"codes": round(extracted - started, 2), "head": round(time.perf_counter() - extracted, 2)},
+    }
+    return Classifier(data.classes, backbone, tuple(taps), svm.head(), training)
+
+
+def refuse_random(backbone: Backbone, allow_random: bool) -> None:
+    """Stop before codes of a network that has learned nothing are taken for a result.
+
+    Raises:
+        TlkitError: the backbone has no pretrained weights and nobody asked for that.
+    """
+    if backbone.weights is None and not allow_random:
+        raise TlkitError(
+            f"{backbone.name} has random weights, so its codes mean nothing: a probe needs pretrained ones. Give "
+            "backbone.weights=PATH (a folder with config.json and model.safetensors, or a .safetensors file), "
+            "or strategy.allow_random=true if that is what you want to measure."
+        )
+

@@ -1,0 +1,22 @@
+"""What every strategy may use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tlkit.codes import CodesStore
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run shares with its strategy.
+
+    Attributes:
+        store: codes of images, computed once for fitting, evaluation and whatever comes after.
+        trainer: settings for the Lightning Trainer.
+        seed: of everything random.
+    """
+
+    store: CodesStore
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 1

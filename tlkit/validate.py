@@ -1,0 +1,149 @@
+"""Check a composed configuration against the signatures of what it names: every problem at once, before any work."""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from tlkit import registry
+from tlkit.errors import TlkitError, UsageError, did_you_mean, some
+
+Target = Callable[..., Any]
+
+
+def check(command: Target, config: Mapping[str, Any]) -> None:
+    """Raise one UsageError that lists every setting of `config` that does not fit, with its key path.
+
+    Args:
+        command: the function whose keyword-only parameters are the top-level settings.
+        config: the composed configuration, as plain containers.
+    """
+    _refuse(problems_of(command, config))
+
+
+def check_plugin(kind: str, settings: Mapping[str, Any]) -> None:
+    """Raise one UsageError that lists every setting of one plugin that does not fit."""
+    _refuse(_plugin_problems(kind, settings))
+
+
+def _refuse(found: Iterator[str]) -> None:
+    problems = list(found)
+    if len(problems) == 1:
+        raise UsageError(problems[0])
+    if problems:
+        raise UsageError("\n  ".join(["the configuration is not usable:", *problems]))
+
+
+def problems_of(command: Target, config: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with each setting of `config`, top level first."""
+    yield from misfits([command], config)
+    for kind in registry.KINDS:
+        if isinstance(config.get(kind), dict) and config[kind]:
+            yield from _plugin_problems(kind, config[kind])
+    for group, target in _GROUP_TARGETS.items():
+        if isinstance(config.get(group), dict) and config[group]:
+            yield from (f"{group}.{problem}" for problem in misfits([target()], config[group]))
+
+
+def _plugin_problems(kind: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    rest = dict(settings)
+    name = str(rest.pop("name", ""))
+    if not name:
+        yield f"{kind}: choose one by name: {kind}=NAME. Installed: {', '.join(registry.choices(kind, families=False))}."
+        return
+    try:
+        yield from _unknown_model(kind, name, rest)
+        targets = [registry.get(kind, name)]
+    except TlkitError as err:
+        yield f"{kind}={'/'.join([name, *filter(None, [rest.get('model')])])}: {err}"
+        return
+    if kind == "data":
+        from tlkit.data import prepare
+
+        targets.append(prepare)
+    yield from (f"{kind}.{problem}" for problem in misfits(targets, rest))
+
+
+def _unknown_model(kind: str, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    known = registry.model_names(name) if kind == "backbone" else None
+    model = settings.get("model")
+    if known is not None and isinstance(model, str) and model.split(".")[0] not in known:
+        yield f"{kind}={name}/{model}: {name} has no model called {model!r}.{did_you_mean(model, known)}"
+
+
+def misfits(targets: list[Target], settings: Mapping[str, Any]) -> Iterator[str]:
+    """Say which settings the keyword-only parameters of `targets` do not accept, and which they miss.
+
+    >>> def knn(*, k: int, metric: str = "cosine") -> None: ...
+    >>> list(misfits([knn], {"k": "five", "metrik": "l2"}))
+    ["metrik: no such setting. Did you mean 'metric'? Settings: k, metric.", "k: expected int, got 'five'."]
+    """
+    parameters = [p for target in targets for p in inspect.signature(target).parameters.values()]
+    accepted = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in sorted(settings.keys() - accepted.keys()) if not accepts_any else []:
+        yield f"{name}: no such setting.{did_you_mean(name, accepted)} Settings: {some(accepted, 12) or 'none'}."
+    hints = {name: hint for target in targets for name, hint in _hints(target).items()}
+    for name, parameter in accepted.items():
+        hint = hints.get(name, Any)
+        if name not in settings:
+            if parameter.default is parameter.empty:
+                yield f"{name}: a value is required."
+        elif not fits(settings[name], hint):
+            yield f"{name}: expected {_spell(hint)}, got {settings[name]!r}."
+
+
+def fits(value: Any, hint: Any) -> bool:  # noqa: ANN401
+    """Tell whether a YAML value suits an annotation; annotations YAML cannot express are left to the plugin.
+
+    >>> fits(1, float), fits(True, int), fits([1, 2.5], list[float]), fits("x", list[float] | None)
+    (True, False, True, False)
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is list and arguments:
+        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    plain = origin or hint
+    return isinstance(value, plain) if plain in (bool, str, list, dict, types.NoneType) else True
+
+
+def _spell(hint: Any) -> str:  # noqa: ANN401
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_spell, typing.get_args(hint)))
+    return "null" if hint is types.NoneType else inspect.formatannotation(hint)
+
+
+def _hints(target: Target) -> dict[str, Any]:
+    """Resolve each annotation by itself: those of objects that tlkit passes may exist under TYPE_CHECKING only."""
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    hints: dict[str, Any] = {}
+    for name, annotation in inspect.get_annotations(function).items():
+        alone = types.FunctionType((lambda: None).__code__, function.__globals__)
+        alone.__annotations__ = {name: annotation}
+        with suppress(NameError):
+            hints |= typing.get_type_hints(alone)
+    return hints
+
+
+def _codes_settings() -> Target:
+    from tlkit.codes import extract
+
+    return extract
+
+
+def _trainer_settings() -> Target:
+    from pytorch_lightning import Trainer  # slow, but only asked for when a trainer setting was given
+
+    return Trainer
+
+
+_GROUP_TARGETS: dict[str, Callable[[], Target]] = {"codes": _codes_settings, "trainer": _trainer_settings}

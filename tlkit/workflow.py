@@ -1,0 +1,259 @@
+"""What each command does: the whole system in a few functions. Keyword-only parameters are the top-level settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tlkit import files, registry, runs, validate
+from tlkit.errors import TlkitError
+from tlkit.progress import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tlkit.backbones import Backbone
+    from tlkit.classifier import Classifier
+    from tlkit.codes import CodesStore
+    from tlkit.data import ImageData
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it is, the classifier, what it reached, and its held-out predictions."""
+
+    path: Path
+    classifier: Classifier
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+
+
+def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
+    """Check the configuration of a command, then do it.
+
+    Raises:
+        UsageError: settings that do not fit, all of them at once.
+        TlkitError: what the command raises.
+    """
+    function = {"fit": fit, "evaluate": evaluate, "predict": predict, "extract": extract, "plugins": plugins}[command]
+    validate.check(function, config)
+    if command == "fit":
+        fit(run_dir, **config)
+    else:
+        function(**config)  # type: ignore[operator]
+
+
+def fit(
+    run_dir: Path,
+    *,
+    data: dict[str, Any],
+    backbone: dict[str, Any],
+    strategy: dict[str, Any],
+    codes: dict[str, Any],
+    trainer: dict[str, Any],
+    seed: int,
+) -> Run:
+    """Train a classifier, evaluate it on the held-out split, and write the run directory.
+
+    Raises:
+        TlkitError: what stops it; nothing is left behind then.
+    """
+    from tlkit.codes import CodesStore
+    from tlkit.data import inspect
+    from tlkit.evaluation import report
+    from tlkit.strategies import Resources
+
+    config = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "trainer": trainer, "seed": seed}
+    with runs.directory(run_dir, config) as out:
+        images = load_data(data, seed)
+        inspection = inspect(images)
+        log.info(report.of_data(images, inspection))
+        network = build_backbone(backbone, seed)
+        store = CodesStore(**codes)
+        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed))
+        images = images.without(store.codes(network, images.images, classifier.taps).errors)
+        metrics, predictions = measure(classifier, images, images.held_out, store)
+        metrics |= {"unreadable": len(images.unreadable), "training": classifier.training}
+        classifier.save(out / runs.MODEL)
+        files.write_json(out / "data.json", {**inspection, "unreadable": dict(images.unreadable)})
+        _write_results(out, metrics, predictions, classifier)
+    print(report.of_fit(images, classifier, metrics, _short(out)))
+    return Run(out, classifier, metrics, predictions)
+
+
+def evaluate(
+    *,
+    run: str,
+    data: dict[str, Any] | None,
+    split: Literal["train", "val", "test", "all"] | None,
+    out: str | None,
+    weights: str | None,
+    codes: dict[str, Any],
+    seed: int,
+) -> Run:
+    """Measure a saved run on labelled images, its own held-out split by default; classes are aligned by name.
+
+    Raises:
+        TlkitError: no such run, or the images have classes that the run does not know.
+    """
+    from tlkit.classifier import Classifier
+    from tlkit.codes import CodesStore
+    from tlkit.evaluation import report
+
+    source = runs.find(run)
+    config = runs.read_config(source)
+    images = load_data(data, seed, split=False) if data else load_data(config["data"], config["seed"])
+    classifier = Classifier.load(source / runs.MODEL, weights)
+    images = images.aligned(classifier.classes)
+    chosen = split or ("all" if images.split is None else images.held_out)
+    folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+    record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes, "seed": seed}
+    with runs.directory(folder, record) as folder:
+        store = CodesStore(**codes)
+        images = images.without(store.codes(classifier.backbone, images.images, classifier.taps).errors)
+        metrics, predictions = measure(classifier, images, chosen, store)
+        metrics |= {"unreadable": len(images.unreadable)}
+        _write_results(folder, metrics, predictions, classifier)
+    print(report.of_evaluation(images, metrics, _short(folder)))
+    return Run(folder, classifier, metrics, predictions)
+
+
+def predict(
+    *, run: str, images: str | list[str], out: str, weights: str | None, codes: dict[str, Any]
+) -> pd.DataFrame:
+    """Label images with a saved run: one row a file, also for the unreadable ones, written as CSV, JSON lines or Parquet.
+
+    Raises:
+        TlkitError: no such run or no such images.
+        UsageError: `out` has another extension.
+    """
+    from tlkit import tables
+    from tlkit.classifier import Classifier
+    from tlkit.codes import CodesStore
+    from tlkit.data import find_images
+    from tlkit.evaluation import report
+
+    tables.check_extension(out)
+    paths = find_images(images)
+    classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
+    predictions = classifier.predict(paths, store=CodesStore(**codes))
+    tables.write(predictions, out)
+    log.info(report.of_predictions(predictions, out))
+    return predictions
+
+
+def extract(
+    *,
+    data: dict[str, Any],
+    backbone: dict[str, Any],
+    taps: str | list[str],
+    out: str,
+    codes: dict[str, Any],
+    seed: int,
+) -> Path:
+    """Write the codes of labelled images: one .npy file a tap, and index.parquet with file, label and split.
+
+    Raises:
+        TlkitError: what stops it; nothing is left behind then.
+    """
+    from tlkit.codes import CodesStore, known_taps, write_codes
+    from tlkit.errors import some
+
+    images = load_data(data, seed)
+    network = build_backbone(backbone, seed)
+    names = known_taps(network, taps, "taps")
+    found = CodesStore(**codes).codes(network, images.images, names)
+    write_codes(Path(out), found, images)
+    shapes = ", ".join(f"{tap}.npy {values.shape}" for tap, values in found.values.items())
+    print(f"{out}: {shapes}, index.parquet")
+    if found.errors:
+        print(f"unreadable: {some([f'{images.files[row]} ({why})' for row, why in found.errors.items()])}")
+    return Path(out)
+
+
+def plugins(*, show: str | None, check: str | None) -> None:
+    """List the installed plugins, describe one, or check one.
+
+    Raises:
+        UsageError: no plugin has that name.
+        TlkitError: the checked plugin fails a check.
+    """
+    from tlkit import plugin_list
+
+    if check is not None:
+        plugin_list.check(check)
+    elif show is not None:
+        plugin_list.show(show)
+    else:
+        plugin_list.show_all()
+
+
+def load_data(settings: Mapping[str, Any], seed: int, split: bool = True) -> ImageData:
+    """Read labelled images from the source that the settings name, split unless told otherwise."""
+    from tlkit.data import prepare
+
+    common = {name for name, p in signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    images: ImageData = registry.build("data", {key: value for key, value in settings.items() if key not in common})
+    if not split:
+        return images
+    return prepare(images, seed, **{key: value for key, value in settings.items() if key in common})
+
+
+def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
+    """Build the backbone that the settings name; random weights are drawn from the seed."""
+    import torch
+
+    torch.manual_seed(seed)
+    with progress(f"loading {settings['name']}"):
+        backbone: Backbone = registry.build("backbone", settings)
+    return backbone
+
+
+def measure(
+    classifier: Classifier, images: ImageData, split: str, store: CodesStore
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Predict one split, or "all", of labelled images and compute the metrics.
+
+    Raises:
+        TlkitError: the split is empty.
+    """
+    import numpy as np
+
+    from tlkit.evaluation import evaluate as metrics_of
+
+    rows = np.arange(len(images)) if split == "all" else images.rows(split)
+    if len(rows) == 0:
+        raise TlkitError(f"split={split}: {images.name} has no such images. Splits: {images.split_sizes()}.")
+    part = images.select(rows)
+    predictions = classifier.predict(part.images, files=part.files, store=store)
+    probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    metrics = {"split": split, **metrics_of(probabilities, part.labels, classifier.classes)}
+    predictions.insert(1, "label", [part.classes[label] for label in part.labels])
+    return metrics, predictions.drop(columns="error")
+
+
+def _write_results(
+    out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier
+) -> None:
+    """Write what was measured; metrics.json comes last, it says that the run is whole."""
+    from tlkit import plots, tables
+
+    labels = [classifier.classes.index(name) for name in predictions["label"]]
+    probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    plots.save(plots.confusion_matrix(metrics["confusion_matrix"], classifier.classes), out / "confusion_matrix.png")
+    plots.save(plots.reliability(probabilities, labels), out / "reliability.png")
+    tables.write(predictions, out / "predictions.csv")
+    files.write_json(out / "environment.json", runs.environment())
+    files.write_json(out / runs.METRICS, metrics)
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
