@@ -14,9 +14,7 @@ def mobilenetv1_100(*, weights: str | None = "pretrained") -> Backbone:
         "mobilenetv1_100",
         weights=weights,
         # The paper names the optimiser ("RMSprop with asynchronous gradient descent"), and none of the numbers.
-        recipe=Recipe(
-            optimizer="rmsprop", lr=None, batch_size=None, momentum=None, weight_decay=None, schedule=None
-        ),
+        recipe=Recipe(optimizer="rmsprop", lr=None, batch_size=None, momentum=None, weight_decay=None, schedule=None),
         reference=Reference(
             paper="MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
             authors="Howard et al.",

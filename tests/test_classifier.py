@@ -55,9 +55,7 @@ def test_save_and_load_give_the_same_bits(
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors"}
 
 
-def test_one_row_a_file_also_for_unreadable_ones(
-    fitted: Classifier, images: list[Image.Image], tmp_path: Path
-) -> None:
+def test_one_row_a_file_also_for_unreadable_ones(fitted: Classifier, images: list[Image.Image], tmp_path: Path) -> None:
     good, bad, missing = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
     images[0].save(good)
     bad.write_bytes(good.read_bytes()[:60])
@@ -75,7 +73,8 @@ def test_one_row_a_file_also_for_unreadable_ones(
 def test_text_is_a_path(fitted: Classifier, images: list[Image.Image], tmp_path: Path) -> None:
     images[0].save(tmp_path / "a.png")
     np.testing.assert_array_equal(
-        fitted.predict_proba([str(tmp_path / "a.png")]), fitted.predict_proba([tmp_path / "a.png"])  # type: ignore[list-item]
+        fitted.predict_proba([str(tmp_path / "a.png")]),
+        fitted.predict_proba([tmp_path / "a.png"]),  # type: ignore[list-item]
     )
 
 

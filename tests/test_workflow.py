@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +152,7 @@ def test_unreadable_files_are_listed_counted_and_left_out(here: Path, scans: Pat
     assert sorted(listed) == [f"digit {digit}/broken.png" for digit in range(3)]
     assert run.metrics["unreadable"] == 3
     assert not run.predictions["file"].str.contains("broken").any()
-    with pytest.raises(TlkitError, match="3 unreadable: digit 0/broken.png"):
+    with pytest.raises(TlkitError, match=r"3 unreadable: digit 0/broken\.png"):
         tlkit.fit(here / "strict", data={"name": "folder", "root": str(photos), "on_error": "raise"})
     assert not (here / "strict").exists()
 
@@ -195,7 +197,12 @@ def test_a_moved_run_still_predicts(here: Path, run: Path, scans: Path) -> None:
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(
-    here: Path, scans: Path, arrange, words: list[str], message: str, capsys: pytest.CaptureFixture[str]  # noqa: ANN001
+    here: Path,
+    scans: Path,
+    arrange: Callable[[Path], object],
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     photos = _copy(scans, here)
     arrange(photos)
@@ -208,7 +215,6 @@ def test_bad_input_is_one_message_and_leaves_nothing(
 
 
 def test_ctrl_c_leaves_nothing_behind(here: Path) -> None:
-    import signal
     import time
 
     job = subprocess.Popen([*CLI, "fit"], stderr=subprocess.PIPE, text=True, cwd=here)

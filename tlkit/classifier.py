@@ -14,7 +14,7 @@ from tlkit import files, registry
 from tlkit.codes import CodesStore
 from tlkit.data import Image
 from tlkit.errors import TlkitError, some
-from tlkit.heads import LinearHead, load_head, save_head
+from tlkit.heads import LinearSVM, load_head, save_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class Classifier:
     classes: tuple[str, ...]
     backbone: Backbone
     taps: tuple[str, ...]
-    head: LinearHead
+    head: LinearSVM
     training: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, images: Sequence[Image], store: CodesStore | None = None) -> NDArray[np.float32]:
@@ -72,7 +72,9 @@ class Classifier:
         import pandas as pd
 
         probabilities, errors = self._probabilities(images, store)
-        called = files or [str(image) if isinstance(image, str | Path) else str(row) for row, image in enumerate(images)]
+        called = files or [
+            str(image) if isinstance(image, str | Path) else str(row) for row, image in enumerate(images)
+        ]
         best = [None if row in errors else int(p.argmax()) for row, p in enumerate(probabilities)]
         frame = {
             "file": list(called),
@@ -141,7 +143,9 @@ class Classifier:
                 f"{spec.get('weights')} has {found}. Give the original ones: weights=PATH."
             )
         if backbone.preprocess.to_dict() != record["preprocess"]:
-            raise TlkitError(f"{folder} was fitted with the preprocess {record['preprocess']}, not {backbone.preprocess}.")
+            raise TlkitError(
+                f"{folder} was fitted with the preprocess {record['preprocess']}, not {backbone.preprocess}."
+            )
         return Classifier(
             tuple(record["classes"]), backbone, tuple(record["taps"]), load_head(folder), record["training"]
         )

@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         case [command, *rest] if command in COMMANDS:
             return _report(command, lambda: _start(command, rest))
         case [word, *_]:
-            print(f"tlkit: no command called {word!r}.{did_you_mean(word, COMMANDS)} See tlkit --help.", file=sys.stderr)
+            print(
+                f"tlkit: no command called {word!r}.{did_you_mean(word, COMMANDS)} See tlkit --help.", file=sys.stderr
+            )
             return UsageError.exit_code
     return 0
 

@@ -131,7 +131,9 @@ def compose(command: str, choices: Mapping[str, Any]) -> tuple[dict[str, Any], P
             cfg = hydra.compose(f"_{command}", words, return_hydra_config=True)
             OmegaConf.set_struct(cfg, False)
             for key, value in choices.items():
-                settings = {key: value} if not isinstance(value, Mapping) else {f"{key}.{k}": v for k, v in value.items()}
+                settings = (
+                    {key: value} if not isinstance(value, Mapping) else {f"{key}.{k}": v for k, v in value.items()}
+                )
                 for path, setting in settings.items():
                     if not (key in groups and path in (key, f"{key}.name")):
                         OmegaConf.update(cfg, path, setting, force_add=True)

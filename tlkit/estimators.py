@@ -45,14 +45,14 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.device = device
 
-    def fit(self, X: Sequence[Image | str], y: object = None) -> CNNCodes:  # noqa: N803
+    def fit(self, X: Sequence[Image | str], y: object = None) -> CNNCodes:
         """Load the backbone; there is nothing to learn from X."""
         self.backbone_ = build_backbone(_settings("backbone", self.backbone), seed=0)
         self.taps_ = known_taps(self.backbone_, self.tap, "tap")
         self.store_ = CodesStore(batch_size=self.batch_size, device=self.device)
         return self
 
-    def transform(self, X: Sequence[Image | str]) -> NDArray[np.float32]:  # noqa: N803
+    def transform(self, X: Sequence[Image | str]) -> NDArray[np.float32]:
         """Return the codes of n images (paths or PIL images), float32 (n, d).
 
         Raises:
@@ -80,9 +80,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.strategy = strategy
         self.seed = seed
 
-    def fit(
-        self, X: Sequence[Image | str], y: ArrayLike, groups: ArrayLike | None = None  # noqa: N803
-    ) -> TransferClassifier:
+    def fit(self, X: Sequence[Image | str], y: ArrayLike, groups: ArrayLike | None = None) -> TransferClassifier:
         """Fit on n images and their labels; `groups` stay together in cross-validation.
 
         Raises:
@@ -99,17 +97,17 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classifier_ = registry.build("strategy", _settings("strategy", self.strategy), network, data, resources)
         return self
 
-    def predict_proba(self, X: Sequence[Image | str]) -> NDArray[np.float32]:  # noqa: N803
+    def predict_proba(self, X: Sequence[Image | str]) -> NDArray[np.float32]:
         """Return float32 (n, k), columns in the order of `classes_`; rows sum to 1.
 
         Raises:
             TlkitError: some of the images cannot be read.
         """
         check_is_fitted(self)
-        probabilities = self.classifier_.predict_proba(_images(X))
+        probabilities: NDArray[np.float32] = self.classifier_.predict_proba(_images(X))
         return probabilities[:, [self.classifier_.classes.index(str(c)) for c in self.classes_.tolist()]]
 
-    def predict(self, X: Sequence[Image | str]) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: Sequence[Image | str]) -> NDArray[Any]:
         """Return n labels, of the type that `fit` was given."""
         best = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[best]
@@ -124,7 +122,7 @@ def _settings(kind: str, choice: Choice) -> dict[str, Any]:
     return settings
 
 
-def _images(X: Sequence[Image | str]) -> list[Image]:  # noqa: N803
+def _images(X: Sequence[Image | str]) -> list[Image]:
     return [Path(image) if isinstance(image, str) else image for image in X]
 
 

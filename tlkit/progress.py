@@ -12,8 +12,15 @@ def progress(what: str, total: int | None = None, unit: str = "images") -> Itera
         a function that says how many more units are done.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     speed = TextColumn("{task.fields[speed]}")
     columns = [BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn(compact=True)] if total else []

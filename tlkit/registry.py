@@ -38,7 +38,9 @@ def get(kind: str, name: str) -> Callable[..., Any]:
     """
     found = entry_points(kind)
     if name not in found:
-        raise UsageError(f"no {kind} called {name!r}.{did_you_mean(name, found)} Installed: {', '.join(sorted(found))}.")
+        raise UsageError(
+            f"no {kind} called {name!r}.{did_you_mean(name, found)} Installed: {', '.join(sorted(found))}."
+        )
     if len(found[name]) > 1:
         claims = ", ".join(f"{origin(ep)} ({ep.value})" for ep in found[name])
         raise UsageError(f"the {kind} {name!r} is claimed by {claims}. Uninstall all but one.")

@@ -1,13 +1,13 @@
 """The run directory: one folder a result; without `metrics.json` it is an unfinished run.
 
-    config.yaml        what was asked, resolved; written first
-    model/             the classifier: JSON and safetensors
-    predictions.csv    file, split, label, predicted, probability, p(CLASS)..., error of the held-out images
-    data.json          counts, duplicates, placeholders, unreadable files
-    environment.json   versions and machine
-    *.png              pictures
-    log.txt            what was printed
-    metrics.json       what came out; written last
+config.yaml        what was asked, resolved; written first
+model/             the classifier: JSON and safetensors
+predictions.csv    file, split, label, predicted, probability, p(CLASS)..., error of the held-out images
+data.json          counts, duplicates, placeholders, unreadable files
+environment.json   versions and machine
+*.png              pictures
+log.txt            what was printed
+metrics.json       what came out; written last
 """
 
 import json
@@ -59,7 +59,7 @@ def _discard(run_dir: Path, keep: set[str]) -> None:
 
 
 def remove_empty(run_dir: Path) -> None:
-    """Remove a run directory that nothing was written to, and the empty folders above it, below the working directory."""
+    """Remove a run directory that nothing was written to, and empty folders above it, below the working directory."""
     with suppress(OSError):  # rmdir refuses, which ends this, at the first folder that is not empty
         for folder in (run_dir.absolute(), *run_dir.absolute().parents):
             if Path.cwd() not in folder.parents:

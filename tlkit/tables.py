@@ -21,11 +21,6 @@ def check_extension(out: str | Path) -> None:
 
     Raises:
         UsageError: with the formats that are known.
-
-    >>> check_extension("predictions.xls")
-    Traceback (most recent call last):
-    ...
-    tlkit.errors.UsageError: out=predictions.xls: give a name that ends in .csv, .jsonl, .parquet, or - for the terminal.
     """
     if str(out) != "-" and Path(out).suffix.lower() not in EXTENSIONS:
         raise UsageError(f"out={out}: give a name that ends in {', '.join(EXTENSIONS)}, or - for the terminal.")

@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from tlkit import registry
@@ -51,7 +52,7 @@ def _plugin_problems(kind: str, settings: Mapping[str, Any]) -> Iterator[str]:
     rest = dict(settings)
     name = str(rest.pop("name", ""))
     if not name:
-        yield f"{kind}: choose one by name: {kind}=NAME. Installed: {', '.join(registry.choices(kind, families=False))}."
+        yield f"{kind}: choose one by name, {kind}=NAME: {', '.join(registry.choices(kind, families=False))}."
         return
     try:
         yield from _unknown_model(kind, name, rest)
@@ -124,7 +125,8 @@ def _spell(hint: Any) -> str:  # noqa: ANN401
 
 def _hints(target: Target) -> dict[str, Any]:
     """Resolve each annotation by itself: those of objects that tlkit passes may exist under TYPE_CHECKING only."""
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    function = target.func if isinstance(target, partial) else target
+    function = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
     hints: dict[str, Any] = {}
     for name, annotation in inspect.get_annotations(function).items():
         alone = types.FunctionType((lambda: None).__code__, function.__globals__)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,12 +44,15 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         UsageError: settings that do not fit, all of them at once.
         TlkitError: what the command raises.
     """
-    function = {"fit": fit, "evaluate": evaluate, "predict": predict, "extract": extract, "plugins": plugins}[command]
-    validate.check(function, config)
-    if command == "fit":
-        fit(run_dir, **config)
-    else:
-        function(**config)  # type: ignore[operator]
+    functions: dict[str, Callable[..., Any]] = {
+        "fit": partial(fit, run_dir),
+        "evaluate": evaluate,
+        "predict": predict,
+        "extract": extract,
+        "plugins": plugins,
+    }
+    validate.check(functions[command], config)
+    functions[command](**config)
 
 
 def fit(
@@ -71,8 +75,8 @@ def fit(
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
 
-    config = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "trainer": trainer, "seed": seed}
-    with runs.directory(run_dir, config) as out:
+    groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "trainer": trainer}
+    with runs.directory(run_dir, {**groups, "seed": seed}) as out:
         images = load_data(data, seed)
         inspection = inspect(images)
         log.info(report.of_data(images, inspection))
@@ -126,10 +130,8 @@ def evaluate(
     return Run(folder, classifier, metrics, predictions)
 
 
-def predict(
-    *, run: str, images: str | list[str], out: str, weights: str | None, codes: dict[str, Any]
-) -> pd.DataFrame:
-    """Label images with a saved run: one row a file, also for the unreadable ones, written as CSV, JSON lines or Parquet.
+def predict(*, run: str, images: str | list[str], out: str, weights: str | None, codes: dict[str, Any]) -> pd.DataFrame:
+    """Label images with a saved run: one row a file, also an unreadable one, as CSV, JSON lines or Parquet.
 
     Raises:
         TlkitError: no such run or no such images.
@@ -240,9 +242,7 @@ def measure(
     return metrics, predictions.drop(columns="error")
 
 
-def _write_results(
-    out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier
-) -> None:
+def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier) -> None:
     """Write what was measured; metrics.json comes last, it says that the run is whole."""
     from tlkit import plots, tables
 

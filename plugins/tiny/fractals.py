@@ -63,7 +63,7 @@ def _balanced_systems(tries: int, generator: Generator) -> Tensor:
 
 def _rotation(like: Tensor, generator: Generator) -> Tensor:
     angle = uniform(0, math.tau, tuple(like.shape), generator)
-    return torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).unflatten(-1, (2, 2))
+    return torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(*angle.shape, 2, 2)
 
 
 def ifs_points(systems: Tensor, change: float, points: int, generator: Generator) -> Tensor:
@@ -176,7 +176,7 @@ def render(points: Tensor, size: int) -> Tensor:
     counts = torch.zeros(len(points), size * size).scatter_add_(1, flat, inside)
     bright = counts.log1p()
     top = bright.amax(1, keepdim=True).clamp(min=1e-6)
-    return (bright / top * 255).round().to(torch.uint8).unflatten(1, (size, size))
+    return (bright / top * 255).round().to(torch.uint8).view(-1, size, size)
 
 
 @dataclass(frozen=True)

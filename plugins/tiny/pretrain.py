@@ -157,20 +157,21 @@ def _move(figures: Tensor, generator: Generator) -> Tensor:
     rows = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 2, 2) * zoom[:, None]
     shift = uniform(-0.15, 0.15, (n, 2, 1), generator)
     grid = functional.affine_grid(torch.cat([rows, shift], 2), list(figures.shape), align_corners=False)
-    return torch.nn.functional.grid_sample(figures, grid, align_corners=False)
+    moved: Tensor = functional.grid_sample(figures, grid, align_corners=False)
+    return moved
 
 
 def _thicken(figures: Tensor, generator: Generator) -> Tensor:
     n = len(figures)
-    wide = functional.max_pool2d(figures, 3, 1, 1)
-    figures = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, wide, figures)
-    return (figures * uniform(1, 2.5, (n, 1, 1, 1), generator)).clamp(max=1)
+    wide: Tensor = functional.max_pool2d(figures, 3, 1, 1)
+    thick = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, wide, figures)
+    return (thick * uniform(1, 2.5, (n, 1, 1, 1), generator)).clamp(max=1)
 
 
 def _background(n: int, size: int, generator: Generator) -> Tensor:
     cells = 2 ** int(torch.randint(0, 5, (1,), generator=generator))
     noise = uniform(-0.5, 0.5, (n, 3, cells, cells), generator) * uniform(0, 1, (n, 1, 1, 1), generator)
-    smooth = functional.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)
+    smooth: Tensor = functional.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)
     return (uniform(0, 0.4, (n, 3, 1, 1), generator) + 0.4 * smooth).clamp(0, 1)
 
 

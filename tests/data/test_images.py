@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,8 @@ def test_transparency_is_laid_on_white(mode: str, endings: tuple[str, ...], tmp_
     expected = np.broadcast_to(np.rint(colour * alpha + 255 * (1 - alpha)), (9, 7, 3))
     for ending in endings:
         path = tmp_path / f"a.{ending}"
-        PIL.Image.fromarray(values, mode).save(path, **({"lossless": True, "exact": True} if ending == "webp" else {}))
+        options: dict[str, Any] = {"lossless": True, "exact": True} if ending == "webp" else {}
+        PIL.Image.fromarray(values, mode).save(path, **options)
         _close(decode(path), expected, within=1)
 
 

@@ -1,6 +1,7 @@
 """Preprocess against timm's own evaluation transform, on real photographs and odd sizes."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import PIL.Image
 import pytest
 import timm
 import torch
+from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from tlkit.data import Preprocess, decode
@@ -35,9 +37,9 @@ def _complete(configuration: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _theirs(configuration: dict[str, Any], image: PIL.Image.Image, **settings: bool) -> torch.Tensor:
+def _theirs(configuration: dict[str, Any], image: PIL.Image.Image, prefetcher: bool = False) -> torch.Tensor:
     picture = image.convert("L") if configuration["input_size"][0] == 1 else image
-    tensor: torch.Tensor = create_transform(**configuration, is_training=False, **settings)(picture)
+    tensor: torch.Tensor = create_transform(**configuration, is_training=False, use_prefetcher=prefetcher)(picture)
     return tensor
 
 
@@ -54,7 +56,7 @@ def test_the_very_pixels_and_numbers_of_timm(configuration: dict[str, Any]) -> N
         pixels = preprocess.pixels(image)
         assert pixels.dtype == np.uint8
         assert pixels.shape == configuration["input_size"]
-        np.testing.assert_array_equal(pixels, _theirs(configuration, image, use_prefetcher=True).numpy())
+        np.testing.assert_array_equal(pixels, _theirs(configuration, image, prefetcher=True).numpy())
         ready = preprocess.normalise(torch.from_numpy(pixels)[None])
         assert ready.dtype == torch.float32
         torch.testing.assert_close(ready[0], _theirs(configuration, image), rtol=0, atol=1e-6)
@@ -70,7 +72,7 @@ def test_on_photographs(configuration: dict[str, Any], assets: Path) -> None:
             image = opened.convert("RGB")
         sizes.add(image.size)
         pixels = preprocess.pixels(decode(path))
-        np.testing.assert_array_equal(pixels, _theirs(configuration, image, use_prefetcher=True).numpy())
+        np.testing.assert_array_equal(pixels, _theirs(configuration, image, prefetcher=True).numpy())
         ready = preprocess.normalise(torch.from_numpy(pixels)[None])
         torch.testing.assert_close(ready[0], _theirs(configuration, image), rtol=0, atol=1e-6)
     assert len(sizes) > 2
@@ -105,8 +107,9 @@ def test_dictionaries() -> None:
 def test_from_timm_is_what_timm_resolves(name: str) -> None:
     configuration = timm.get_pretrained_cfg(name)
     assert configuration is not None
-    preprocess = Preprocess.from_timm(configuration.to_dict())
-    theirs = timm.data.resolve_data_config(pretrained_cfg=configuration.to_dict())  # type: ignore[attr-defined]
+    fields = asdict(configuration)
+    preprocess = Preprocess.from_timm(fields)
+    theirs = resolve_data_config(pretrained_cfg=fields)  # type: ignore[no-untyped-call]
     assert preprocess.to_dict() == {
         key: list(value) if isinstance(value, tuple) else value for key, value in theirs.items()
     }

@@ -151,15 +151,23 @@ def test_a_set_without_splits_or_names_of_its_own(tmp_path: Path, monkeypatch: p
 
 
 def test_numbers_for_names_are_padded_alike_in_all_splits(tmp_path: Path) -> None:
-    for label in (2, 10):
-        for number in range(2):
-            _photo(tmp_path / "gtsrb" / "GTSRB" / "Training" / f"{label:05d}" / f"{number}.ppm", number)
-    _photo(tmp_path / "gtsrb" / "GTSRB" / "Final_Test" / "Images" / "0.ppm", 0)
-    (tmp_path / "gtsrb" / "GT-final_test.csv").write_text("Filename;ClassId\n0.ppm;1\n")
+    for label in range(11):
+        _photo(tmp_path / "gtsrb" / "GTSRB" / "Training" / f"{label:05d}" / "0.ppm", label)
+    for label in range(2):
+        _photo(tmp_path / "gtsrb" / "GTSRB" / "Final_Test" / "Images" / f"{label}.ppm", label)
+    (tmp_path / "gtsrb" / "GT-final_test.csv").write_text("Filename;ClassId\n0.ppm;0\n1.ppm;1\n")
     data = torchvision_set(dataset="GTSRB", root=str(tmp_path))
-    assert data.classes == ("0", "1")  # torchvision numbers the class folders that are there
-    assert data.files[-1] == "gtsrb/GTSRB/Final_Test/Images/0.ppm"
-    assert decode(data.images[0]).size == (10, 12)
+    assert data.classes == tuple(f"{label:02d}" for label in range(11))
+    prefix = "gtsrb/GTSRB/Final_Test/Images"
+    assert _labelled(data, "test") == [(f"{prefix}/0.ppm", "00"), (f"{prefix}/1.ppm", "01")]
+    assert decode(data.images[1]).size == (11, 12)
+
+
+def test_classes_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _imagenette(tmp_path)
+    twins = {"n01440764": ("crane",), "n03888257": ("crane",)}
+    monkeypatch.setattr(torchvision.datasets.Imagenette, "_WNID_TO_CLASS", twins)
+    assert torchvision_set(dataset="Imagenette", root=str(tmp_path)).classes == ("0 crane", "1 crane")
 
 
 def _food(root: Path) -> None:

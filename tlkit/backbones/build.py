@@ -44,6 +44,8 @@ def from_timm(
         UsageError: no such architecture, or `weights` is none of these.
         TlkitError: the weights cannot be had, or do not fill the network.
     """
+    from timm.data import resolve_model_data_config
+
     from tlkit.backbones.timm_models import timm_model
     from tlkit.data import Preprocess
 
@@ -51,7 +53,7 @@ def from_timm(
     return from_module(
         module,
         name=name or architecture,
-        preprocess=Preprocess.from_timm(module.pretrained_cfg),  # type: ignore[arg-type]
+        preprocess=Preprocess.from_timm(resolve_model_data_config(module)),
         weights=origin,
         spec={**(spec or {"name": name or architecture}), "weights": _lasting(weights)},
         taps=taps,

@@ -66,7 +66,9 @@ def _tags(name: str) -> list[str]:
 
 def _which_exist(name: str) -> str:
     tags = _tags(name)
-    return f"Weights exist as {some([f'{name}.{tag}' for tag in tags], 8)}." if tags else f"{name} has no weights at all."
+    return (
+        f"Weights exist as {some([f'{name}.{tag}' for tag in tags], 8)}." if tags else f"{name} has no weights at all."
+    )
 
 
 def _download(architecture: str, repository: str, filename: str) -> Path:

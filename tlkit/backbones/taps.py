@@ -85,7 +85,9 @@ def pooled(tap: Tap, output: Tensor) -> Tensor:
     return output.clone()
 
 
-def find_taps(module: nn.Module, input_size: tuple[int, int, int], named: Mapping[str, str] | None = None) -> tuple[Tap, ...]:
+def find_taps(
+    module: nn.Module, input_size: tuple[int, int, int], named: Mapping[str, str] | None = None
+) -> tuple[Tap, ...]:
     """Find the taps of a network in the order in which one pass over a black image meets them, "pool" last.
 
     Args:

@@ -104,7 +104,7 @@ def _check_architecture(config: Path, architecture: str) -> None:
             f"published with them, or give the file itself, backbone.weights={config.parent / _FILE}."
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise TlkitError(f"{config} is not a timm config.json with an \"architecture\": {err!r}.") from err
+        raise TlkitError(f'{config} is not a timm config.json with an "architecture": {err!r}.') from err
     wanted = architecture.partition(".")[0]
     if said != wanted:
         raise TlkitError(

@@ -83,7 +83,9 @@ def extract(
     if not values:  # not one image could be read
         values = {tap: np.full((len(images), 0), np.nan, dtype=np.float32) for tap in taps}
     seconds = time.perf_counter() - started
-    log.info("%d images through %s in %.1f s (%.0f images/s)", len(images), backbone.name, seconds, len(images) / seconds)
+    log.info(
+        "%d images through %s in %.1f s (%.0f images/s)", len(images), backbone.name, seconds, len(images) / seconds
+    )
     return Codes(values, errors)
 
 

@@ -124,7 +124,7 @@ def _words(part: Dataset, column: str) -> list[str | None]:
     from datasets import ClassLabel
 
     feature = part.features[column]
-    values = part.with_format("arrow").data.column(column).to_pylist()
+    values = part.select_columns(column).with_format("arrow")[:].column(column).to_pylist()
     if isinstance(feature, ClassLabel):
         return [None if value is None or value < 0 else feature.int2str(value) for value in values]
     if all(isinstance(value, int) and value >= 0 for value in values if value is not None):

@@ -41,7 +41,8 @@ def inspect(data: ImageData) -> dict[str, Any]:
         several classes), `groups_across_splits` (names), `placeholders` (files), `warnings` (sentences).
     """
     split = np.full(len(data), "all") if data.split is None else data.split
-    equal = _equal(data)
+    keys = _threaded(lambda row: _cheap_key(data.images[row]), range(len(data)))
+    equal = _equal(data, keys)
     counts = _counts(data, split)
     report: dict[str, Any] = {
         "name": data.name,
@@ -54,7 +55,7 @@ def inspect(data: ImageData) -> dict[str, Any]:
         "across_splits": [_files(data, rows) for rows in equal if len(set(split[rows])) > 1],
         "conflicting_labels": [_files(data, rows) for rows in equal if len(set(data.labels[rows])) > 1],
         "groups_across_splits": _torn_groups(data),
-        "placeholders": _files(data, _placeholders(data, equal)),
+        "placeholders": _files(data, _placeholders(data, equal, keys)),
     }
     return {**report, "warnings": list(_warnings(report))}
 
@@ -75,17 +76,15 @@ def _imbalance(counts: Mapping[str, Mapping[str, int]]) -> float:
     return max(sizes) / min(sizes) if sizes else 1.0
 
 
-def _equal(data: ImageData) -> list[list[int]]:
+def _equal(data: ImageData, keys: Sequence[Hashable | None]) -> list[list[int]]:
     """Return the rows of each content that occurs more than once."""
-    alike = _grouped(range(len(data)), _threaded(lambda row: _cheap_key(data.images[row]), range(len(data))))
-    suspects = [row for rows in alike for row in rows]
+    suspects = [row for rows in _grouped(range(len(data)), keys) for row in rows]
     return _grouped(suspects, _threaded(lambda row: digest(data.images[row]), suspects))
 
 
 def _cheap_key(image: Image) -> Hashable:
-    if not isinstance(image, Path):
-        return image.mode, image.size
-    return image.stat().st_size
+    """Return what pictures of equal content have in common: bytes of a file, mode and size of an image in memory."""
+    return image.stat().st_size if isinstance(image, Path) else (image.mode, image.size)
 
 
 def _grouped(rows: Sequence[int], keys: Sequence[Hashable | None]) -> list[list[int]]:
@@ -126,14 +125,13 @@ def _torn_groups(data: ImageData) -> list[str]:
     return sorted(group for group, splits in places.items() if splits > 1)
 
 
-def _placeholders(data: ImageData, equal: Sequence[list[int]]) -> set[int]:
+def _placeholders(data: ImageData, equal: Sequence[list[int]], keys: Sequence[Hashable | None]) -> set[int]:
     """Return the rows whose file name, or whose looks, are those of a "picture not found"."""
     named = {row for row, file in enumerate(data.files) if _PLACEHOLDER_NAME.search(Path(file).stem)}
     copies = {rows[0]: rows for rows in equal}
     distinct = sorted(set(range(len(data))) - {row for rows in equal for row in rows[1:]})
-    drawn = [
-        row for row, yes in zip(distinct, _threaded(lambda row: _drawn(data.images[row]), distinct), strict=True) if yes
-    ]
+    small = [row for row in distinct if isinstance(size := keys[row], int) and size <= _BYTES]
+    drawn = [row for row, yes in zip(small, _threaded(lambda row: _drawn(data.images[row]), small), strict=True) if yes]
     if len(drawn) > max(2, 0.02 * len(distinct)):
         drawn = []  # where many look like this, it is how the pictures of this set look
     return named.union(*(copies.get(row, [row]) for row in drawn))
@@ -141,10 +139,10 @@ def _placeholders(data: ImageData, equal: Sequence[list[int]]) -> set[int]:
 
 def _drawn(image: Image) -> bool:
     """Tell whether a picture file is mostly flat areas of very few colours, as no photograph is."""
-    if not isinstance(image, Path) or (size := image.stat().st_size) > _BYTES:
+    if not isinstance(image, Path):
         return False
     width, height = measure(image)
-    if size > _BYTES_PER_PIXEL * width * height:
+    if image.stat().st_size > _BYTES_PER_PIXEL * width * height:
         return False
     rgb = np.asarray(decode(image), dtype=np.int32)
     flat = (np.diff(rgb, axis=1)[:-1] == 0).all(axis=2) & (np.diff(rgb, axis=0)[:, :-1] == 0).all(axis=2)

@@ -27,13 +27,18 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
     run = shlex.quote(run_dir)
     lines = [
         "",
-        f"{classifier.backbone.name}, {training['strategy']} on {'+'.join(classifier.taps)}: "
-        f"C = {training['C']:g}, cross-validated accuracy {training['cv_accuracy']:.3f}",
+        f"{classifier.backbone.name}, {training['strategy']} on {'+'.join(classifier.taps)}, {_chosen(training)}",
         *_measured(images, metrics),
         f"results: {run_dir}",
         f"next:    tlkit predict run={run} images=FOLDER",
     ]
     return "\n".join(lines)
+
+
+def _chosen(training: Mapping[str, Any]) -> str:
+    accuracy = training["cv_accuracy"]
+    measured = "too few images to cross-validate" if accuracy is None else f"cross-validated accuracy {accuracy:.3f}"
+    return f"C = {training['C']:g}, {measured}"
 
 
 def of_evaluation(images: ImageData, metrics: Mapping[str, Any], folder: str) -> str:

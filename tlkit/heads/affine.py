@@ -64,10 +64,8 @@ def _one_vs_rest(labels: NDArray[np.int64], *, balanced: bool) -> tuple[Matrix, 
     present, counts = np.unique(labels, return_counts=True)
     positive = labels[:, None] == (present[1:] if len(present) == 2 else present)
     weight = len(labels) / (len(present) * counts) if balanced else np.ones(len(present))
-    if len(present) == 2:
-        weights = np.where(positive, weight[1], weight[0])
-    else:
-        weights = np.where(positive, weight, 1.0)
+    others = weight[0] if len(present) == 2 else 1.0
+    weights = np.where(positive, weight[-1:] if len(present) == 2 else weight, others)
     return np.where(positive, 1.0, -1.0), weights, present
 
 

@@ -31,8 +31,8 @@ def probabilities(scores: Matrix, temperature: float) -> Matrix:
 def fit_temperature(scores: Matrix, labels: NDArray[np.int64]) -> float:
     """Return the temperature with the least log loss on held-out `scores` (n, k) and `labels` (n,) in 0 .. k-1.
 
-    One imaginary image, which belongs to every class alike, joins each class's evidence (Platt 1999, section 2.2): without
-    it scores that are never wrong would ask for a temperature of 0. Rows whose own class has the score -inf
+    The labels are softened by one part in n + 1 towards all classes alike, in the manner of Platt 1999, section 2.2:
+    scores that are never wrong would ask for a temperature of 0 otherwise. Rows whose own class has the score -inf
     tell nothing about the temperature and are left out; without any row the answer is 1.
 
     The loss is convex in 1 / temperature, so that the zero of its slope is the optimum. It is sought within six

@@ -16,10 +16,11 @@ from tlkit.heads.selection import CrossValidation, cross_validate, default_grid,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import ArrayLike, NDArray
 
-    from tlkit.heads.affine import Codes, Scale
+    from tlkit.heads.affine import Codes
 
     Matrix = NDArray[np.float64]
 
@@ -38,8 +39,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     Args:
         C: A value, or several to choose from; None is eight powers of ten that suit the codes (`default_grid`).
         scale: "standard" (zero mean, unit variance in each column) or "none".
-        class_weight: "balanced" as in LinearSVC, None, or "auto": balanced when the largest class has more than three times
-            the rows of the smallest.
+        class_weight: "balanced" as in LinearSVC, None, or "auto": balanced when the largest class has more than
+            three times the rows of the smallest.
         cv: Number of folds, at least 2. With few rows or groups there are fewer.
         random_state: Seed of the folds, the only chance in it.
 
@@ -65,7 +66,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def __init__(
         self,
         *,
-        C: float | Sequence[float] | None = None,  # noqa: N803 - scikit-learn's name
+        C: float | Sequence[float] | None = None,
         scale: Literal["standard", "none"] = "standard",
         class_weight: Literal["auto", "balanced"] | None = "auto",
         cv: int = 5,
@@ -79,7 +80,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def fit(
         self,
-        X: ArrayLike,  # noqa: N803
+        X: ArrayLike,
         y: ArrayLike,
         groups: ArrayLike | None = None,
         progress: Callable[[int, int], object] | None = None,
@@ -102,32 +103,32 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         folds = make_folds(labels, _checked_groups(codes, groups), self.cv, self.random_state)
         report = progress or _silent
         fitting: dict[str, Any] = {"scale": self.scale, "balanced": _balanced(labels, self.class_weight)}
-        found = None
-        if folds:
-            count = len(folds) + 1
-            found = cross_validate(codes, labels, grid, folds, **fitting, done=lambda done: report(done, count))
-        self._keep(found, grid, labels)
-        ((self.coef_, self.intercept_),) = affine_path(codes, labels, len(self.classes_), [self.C_], **fitting)
-        report(len(folds) + 1, len(folds) + 1)
+        found, total = None, len(folds) + 1
+        with _blas_threads(codes, len(self.classes_)):
+            if folds:
+                found = cross_validate(codes, labels, grid, folds, **fitting, done=lambda done: report(done, total))
+            self._keep(found, grid, labels)
+            ((self.coef_, self.intercept_),) = affine_path(codes, labels, len(self.classes_), [self.C_], **fitting)
+        report(total, total)
         return self
 
-    def decision_function(self, X: ArrayLike) -> Matrix:  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> Matrix:
         """Return the scores of `X` (n, d): (n, k), or for two classes (n,) that of the second."""
         scores = self._scores(X)
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the labels (n,) with the highest scores for `X` (n, d)."""
         scores = self._scores(X)
         labels: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
         return labels
 
-    def predict_proba(self, X: ArrayLike) -> Matrix:  # noqa: N803
+    def predict_proba(self, X: ArrayLike) -> Matrix:
         """Return calibrated probabilities, float64 (n, k), for `X` (n, d); rows sum to 1."""
         scores = self._scores(X)
         return probabilities(scores, self.temperature_)
 
-    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[Codes, NDArray[np.int64]]:  # noqa: N803
+    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[Codes, NDArray[np.int64]]:
         codes, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_all_finite=False)
         check_classification_targets(y)
         _require_finite(codes)
@@ -138,7 +139,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             )
         return codes, labels.astype(np.int64)
 
-    def _scores(self, X: ArrayLike) -> Matrix:  # noqa: N803
+    def _scores(self, X: ArrayLike) -> Matrix:
         check_is_fitted(self)
         codes = validate_data(self, X, dtype=[np.float32, np.float64], ensure_all_finite=False, reset=False)
         _require_finite(codes)
@@ -173,7 +174,7 @@ def _check_settings(head: LinearSVM) -> None:
         raise UsageError(f"cv={head.cv!r}: cross-validation needs at least 2 folds")
 
 
-def _values(C: float | Sequence[float]) -> list[float]:  # noqa: N803
+def _values(C: float | Sequence[float]) -> list[float]:
     """Return the distinct values of C, smallest first."""
     values = sorted({float(value) for value in np.atleast_1d(np.asarray(C, dtype=float))})
     if not values or not all(0 < value < np.inf for value in values):
@@ -192,6 +193,15 @@ def _checked_groups(codes: Codes, groups: ArrayLike | None) -> NDArray[np.generi
 def _balanced(labels: NDArray[np.int64], class_weight: str | None) -> bool:
     counts = np.bincount(labels)
     return class_weight == "balanced" or (class_weight == "auto" and bool(counts.max() > 3 * counts.min()))
+
+
+def _blas_threads(codes: Codes, k: int) -> AbstractContextManager[object]:
+    """Keep small products on one core: handing them round costs more, on a busy machine thirty times as much."""
+    from threadpoolctl import threadpool_limits
+
+    small = len(codes) * min(codes.shape) * k < 2e8
+    limits: AbstractContextManager[object] = threadpool_limits(1 if small else None, user_api="blas")
+    return limits
 
 
 def _require_finite(codes: Codes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from tlkit.data import ImageData
     from tlkit.strategies.resources import Resources
 
-log = logging.getLogger(__name__)
-
 
 def linear_probe(
     backbone: Backbone,
@@ -24,7 +21,7 @@ def linear_probe(
     resources: Resources,
     *,
     tap: str | list[str] = "pool",
-    C: float | list[float] | None = None,  # noqa: N803
+    C: float | list[float] | None = None,
     scale: Literal["standard", "none"] = "standard",
     class_weight: Literal["auto", "balanced"] | None = "auto",
     cv: int = 5,
@@ -60,21 +57,21 @@ def linear_probe(
     data.without(codes.errors)  # stops here if the user wants unreadable files to stop the run
     rows = [row for row in data.rows("train") if row not in codes.errors]
     svm = LinearSVM(C=C, scale=scale, class_weight=class_weight, cv=cv, random_state=resources.seed)
-    with progress(f"linear SVM on {len(rows)} codes: {cv}-fold cross-validation of C"):
-        x, y = codes.concatenated()[rows], data.labels[rows]
-        svm.fit(x, y, groups=None if data.groups is None else data.groups[rows])
-    log.info("linear SVM: C = %g, cross-validated accuracy %.3f", svm.C_, svm.cv_accuracy_)
+    x, y = codes.concatenated()[rows], data.labels[rows]
+    groups = None if data.groups is None else data.groups[rows]
+    with progress(f"linear SVM on {len(rows):,} codes", cv + 1, "folds") as advance:
+        svm.fit(x, y, groups=groups, progress=lambda done, total: advance(1))
     training = {
         "strategy": "linear_probe",
         "taps": taps,
         "dimensions": int(x.shape[1]),
         "train_images": len(rows),
         "C": float(svm.C_),
-        "cv_accuracy": float(svm.cv_accuracy_),
+        "cv_accuracy": svm.cv_accuracy_,
         "cv": svm.cv_results_,
         "seconds": {"codes": round(extracted - started, 2), "head": round(time.perf_counter() - extracted, 2)},
     }
-    return Classifier(data.classes, backbone, tuple(taps), svm.head(), training)
+    return Classifier(data.classes, backbone, tuple(taps), svm, training)
 
 
 def refuse_random(backbone: Backbone, allow_random: bool) -> None:
@@ -89,4 +86,3 @@ def refuse_random(backbone: Backbone, allow_random: bool) -> None:
             "backbone.weights=PATH (a folder with config.json and model.safetensors, or a .safetensors file), "
             "or strategy.allow_random=true if that is what you want to measure."
         )
-

@@ -71,12 +71,16 @@ def _builds_twice_alike(build: Callable[[], Backbone], once: Callable[[], Backbo
         _demand(one == other, f"{field} differs between two builds: {one} and {other}.")
     shapes, others = ({k: v.shape for k, v in b.module.state_dict().items()} for b in (first, second))
     _demand(shapes == others, "the tensors of two builds have other names or shapes.")
-    _demand({"name", "weights"} <= set(first.spec), f"spec {first.spec} lacks 'name' or 'weights': it cannot build again.")
+    _demand(
+        {"name", "weights"} <= set(first.spec), f"spec {first.spec} lacks 'name' or 'weights': it cannot build again."
+    )
 
 
 def _importing_the_plugin_is_light(build: Callable[[], Backbone], once: Callable[[], Backbone]) -> None:
     module = _plugin_module(build, once)
-    code = f"import sys; sys.path[:] = {sys.path!r}; import {module}; print([m for m in {_HEAVY!r} if m in sys.modules])"
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; import {module}; print([m for m in {_HEAVY!r} if m in sys.modules])"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     _demand(told.returncode == 0, f"{module} cannot be imported on its own: {told.stderr.strip()[-300:]}")
     heavy = told.stdout.strip()
@@ -113,7 +117,9 @@ def _the_pool_tap_is_what_enters_the_classifier(backbone: Backbone) -> None:
         codes = module.forward_head(module.forward_features(batch), pre_logits=True).flatten(1)
         pool = read_taps(backbone, batch, ["pool"])["pool"]
     _demand(torch.equal(codes, pool), "the tap 'pool' is not forward_head(forward_features(x), pre_logits=True).")
-    _demand(pool.shape[1] == backbone.tap("pool").channels, f"codes have length {pool.shape[1]}, the tap says otherwise.")
+    _demand(
+        pool.shape[1] == backbone.tap("pool").channels, f"codes have length {pool.shape[1]}, the tap says otherwise."
+    )
 
 
 def _taps_are_named_ordered_and_as_described(backbone: Backbone) -> None:
@@ -168,7 +174,9 @@ def _rows_do_not_depend_on_the_batch(backbone: Backbone) -> None:
 
     batch = _batch(backbone)
     first, second = (read_taps(backbone, batch, ["pool"])["pool"] for _ in range(2))
-    _demand(torch.equal(first, second), "the same images give other codes the second time: is something random in eval?")
+    _demand(
+        torch.equal(first, second), "the same images give other codes the second time: is something random in eval?"
+    )
     alone = read_taps(backbone, batch[:1], ["pool"])["pool"]
     gap = float((alone - first[:1]).abs().max() / first.abs().max().clamp_min(1e-12))
     _demand(gap <= 1e-4, f"an image's codes change by {gap:.1e} (relative) with the images beside it.")
