@@ -28,6 +28,7 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
         TlkitError: they do not fit the network.
     """
     from tlkit.backbones import Reference, from_timm
+    from tlkit.data import Preprocess
 
     config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
     backbone = from_timm(
@@ -40,10 +41,12 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
             year=2021,
             url="https://arxiv.org/abs/2110.03091",
         ),
-        pretrained_cfg=config["pretrained_cfg"],  # random weights too want 64 pixels
+        num_classes=0,
         **config["model_args"],
     )
-    if weights != "pretrained":
-        return backbone
-    # Where the package lies must not get into a record of a run.
-    return dataclasses.replace(backbone, spec={"name": "tiny", "weights": "pretrained"})
+    # timm knows the architecture at another size; and where the package lies must not get into the record of a run.
+    return dataclasses.replace(
+        backbone,
+        preprocess=Preprocess.from_timm(config["pretrained_cfg"]),
+        spec=backbone.spec | ({"weights": weights} if weights == "pretrained" else {}),
+    )

@@ -54,17 +54,17 @@ def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = described.add_argument
     add("--out", type=Path, required=True, help="folder for config.json and model.safetensors")
-    add("--architecture", default="resnet14t", help="a ResNet of timm")
-    add("--channels", type=int, nargs=4, default=[24, 48, 96, 192], help="width of its four stages")
-    add("--ifs", type=int, default=800, help="classes that are iterated function systems")
-    add("--contours", type=int, default=300, help="classes that are closed curves")
-    add("--glyphs", type=int, default=500, help="classes that are Bezier strokes")
-    add("--images", type=int, default=150, help="images of each class")
-    add("--epochs", type=int, default=6)
-    add("--batch-size", type=int, default=128, help="of each process")
-    add("--lr", type=float, default=2e-3, help="peak learning rate of AdamW")
+    add("--architecture", default="resnet10t", help="a ResNet of timm")
+    add("--channels", type=int, nargs=4, default=[32, 64, 128, 256], help="width of its four stages")
+    add("--ifs", type=int, default=500, help="classes that are iterated function systems")
+    add("--contours", type=int, default=150, help="classes that are closed curves")
+    add("--glyphs", type=int, default=350, help="classes that are Bezier strokes")
+    add("--images", type=int, default=120, help="images of each class, all processes together")
+    add("--epochs", type=int, default=4)
+    add("--batch-size", type=int, default=64, help="of each process")
+    add("--lr", type=float, default=5e-3, help="peak learning rate of AdamW")
     add("--weight-decay", type=float, default=0.05)
-    add("--mix", type=float, default=0.3, help="share of pictures that show a second figure")
+    add("--mix", type=float, default=0.35, help="share of pictures that show a second figure")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=1, help="threads of each process; one, and two processes, on a busy machine")
     return described
@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
 def train(model: nn.Module, figures: Tensor, labels: Tensor, args: argparse.Namespace) -> list[float]:
     """Train in place with AdamW and a one-cycle cosine schedule; return the mean loss of each epoch."""
     generator = Generator().manual_seed(args.seed + RANK)
+    tints = uniform(0.2, 1, (int(labels.max()) + 1, 3), Generator().manual_seed(args.seed))
     model.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     steps = len(figures) // args.batch_size
@@ -82,7 +83,7 @@ def train(model: nn.Module, figures: Tensor, labels: Tensor, args: argparse.Name
         start, losses = time.monotonic(), []
         order = torch.randperm(len(figures), generator=generator)[: steps * args.batch_size]
         for rows in torch.split(order, args.batch_size):
-            loss = batch_loss(model, figures[rows], labels[rows], generator, args.mix)
+            loss = batch_loss(model, figures[rows], labels[rows], tints, generator, args.mix)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             average_gradients(model)
@@ -96,9 +97,11 @@ def train(model: nn.Module, figures: Tensor, labels: Tensor, args: argparse.Name
     return history
 
 
-def batch_loss(model: nn.Module, figures: Tensor, labels: Tensor, generator: Generator, mix: float) -> Tensor:
+def batch_loss(
+    model: nn.Module, figures: Tensor, labels: Tensor, tints: Tensor, generator: Generator, mix: float
+) -> Tensor:
     """Return the mean cross entropy of freshly painted pictures, with label smoothing 0.1; bfloat16 inside."""
-    pictures, partner, share = paint(figures, generator, mix)
+    pictures, partner, share = paint(figures, tints[labels], generator, mix)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(pictures.contiguous(memory_format=torch.channels_last)).float()
     own, other = (
@@ -119,11 +122,12 @@ def average_gradients(model: nn.Module) -> None:
             gradient.copy_(part.view_as(gradient))
 
 
-def paint(grey: Tensor, generator: Generator, mix: float) -> tuple[Tensor, Tensor, Tensor]:
+def paint(grey: Tensor, tint: Tensor, generator: Generator, mix: float) -> tuple[Tensor, Tensor, Tensor]:
     """Turn grey figures into a batch of coloured, moved and blurred pictures.
 
     Args:
         grey: uint8 (n, size, size).
+        tint: float32 (n, 3): the colour of each figure's class, followed roughly, so that the codes tell colours apart.
         generator: the source of randomness.
         mix: share of the pictures that get the figure of another row over their own.
 
@@ -134,18 +138,19 @@ def paint(grey: Tensor, generator: Generator, mix: float) -> tuple[Tensor, Tenso
     n = len(grey)
     partner = torch.randperm(n, generator=generator)
     share = torch.where(torch.rand(n, generator=generator) < mix, 0.5, 1.0)
-    figures = _thicken(_move(grey[:, None].float() / 255, generator), generator)
-    scene = _colour(figures, _background(n, grey.shape[-1], generator), generator)
-    over = _colour(_thicken(_move(grey[partner, None].float() / 255, generator), generator), scene, generator)
+    light = torch.rand(n, 1, 1, 1, generator=generator) < 0.3
+    scene = _background(n, grey.shape[-1], light, generator)
+    scene = _colour(_figures(grey, generator), tint, scene, light, generator)
+    over = _colour(_figures(grey[partner], generator), tint[partner], scene, light, generator)
     scene = torch.where((share < 1)[:, None, None, None], over, scene)
-    plain = torch.rand(n, 1, 1, 1, generator=generator) < 0.4
-    scene = torch.where(plain, scene[:, :1], scene)
-    negative = torch.rand(n, 1, 1, 1, generator=generator) < 0.25
-    scene = torch.where(negative, 1 - scene, scene)
-    scene = _blur(scene, generator) + uniform(0, 0.03, (n, 1, 1, 1), generator) * torch.randn(
-        scene.shape, generator=generator
-    )
+    plain = torch.rand(n, 1, 1, 1, generator=generator) < 0.3
+    scene = _blur(torch.where(plain, scene[:, :1], scene), generator)
+    scene = scene + uniform(0, 0.03, (n, 1, 1, 1), generator) * torch.randn(scene.shape, generator=generator)
     return (scene.clamp(0, 1) - MEAN) / STD, partner, share
+
+
+def _figures(grey: Tensor, generator: Generator) -> Tensor:
+    return _thicken(_move(grey[:, None].float() / 255, generator), generator)
 
 
 def _move(figures: Tensor, generator: Generator) -> Tensor:
@@ -168,19 +173,23 @@ def _thicken(figures: Tensor, generator: Generator) -> Tensor:
     return (thick * uniform(1, 2.5, (n, 1, 1, 1), generator)).clamp(max=1)
 
 
-def _background(n: int, size: int, generator: Generator) -> Tensor:
-    cells = 2 ** int(torch.randint(0, 5, (1,), generator=generator))
-    noise = uniform(-0.5, 0.5, (n, 3, cells, cells), generator) * uniform(0, 1, (n, 1, 1, 1), generator)
-    smooth: Tensor = functional.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)
-    return (uniform(0, 0.4, (n, 3, 1, 1), generator) + 0.4 * smooth).clamp(0, 1)
+def _background(n: int, size: int, light: Tensor, generator: Generator) -> Tensor:
+    scene = uniform(0, 0.4, (n, 3, 1, 1), generator).expand(-1, -1, size, size)
+    for cells in (3, 8, 32):
+        noise = uniform(-0.2, 0.2, (n, 3, cells, cells), generator) * uniform(0, 1, (n, 1, 1, 1), generator) ** 2
+        scene = scene + functional.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)
+    return torch.where(light, 1 - scene, scene).clamp(0, 1)
 
 
-def _colour(figures: Tensor, behind: Tensor, generator: Generator) -> Tensor:
+def _colour(figures: Tensor, tint: Tensor, behind: Tensor, light: Tensor, generator: Generator) -> Tensor:
     n = len(figures)
-    start = uniform(0.3, 1, (n, 3, 1, 1), generator)
-    end = uniform(0.6, 1, (n, 3, 1, 1), generator)
+    colour = tint[:, :, None, None] + uniform(-0.2, 0.2, (n, 3, 1, 1), generator)
+    colour = colour / colour.amax(1, keepdim=True)
+    low, high = (
+        torch.where(light, value - 0.45, value) for value in uniform(0.5, 1, (2, n, 1, 1, 1), generator).sort(0)[0]
+    )
     opaque = (figures * uniform(1, 3, (n, 1, 1, 1), generator)).clamp(max=1)
-    return behind + opaque * (start + (end - start) * figures - behind)
+    return behind + opaque * (colour * (low + (high - low) * figures) - behind)
 
 
 def _blur(scene: Tensor, generator: Generator) -> Tensor:
@@ -238,6 +247,7 @@ def write(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         weights, text = Path(scratch) / "model.safetensors", Path(scratch) / "config.json"
         save_file(trunk, weights, metadata={"format": "pt"})
+        weights.chmod(0o644)  # safetensors writes for the owner only
         text.write_text(json.dumps(config, indent=2) + "\n")
         weights.replace(folder / weights.name)
         text.replace(folder / text.name)

@@ -1,5 +1,6 @@
-"""Small trees of real picture files."""
+"""Small trees of real picture files, and no network."""
 
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -8,6 +9,15 @@ import PIL.Image
 import pytest
 
 Plant = Callable[[Iterable[str]], Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture

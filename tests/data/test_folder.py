@@ -137,9 +137,19 @@ def test_a_class_that_train_lacks(plant: Plant) -> None:
         prepare(folder(root=str(plant(names))), 0)
 
 
+def test_a_folder_that_may_not_be_read(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    root = plant(["a/1.jpg", "b/1.jpg"])
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(TlkitError, match=r"data\.root: cannot list .*/root: Permission denied\."):
+        folder(root=str(root))
+
+
 def test_no_such_folder(plant: Plant) -> None:
     root = plant(["a/1.jpg", "notes.txt"])
-    with pytest.raises(TlkitError, match=r"data\.root=.*roto: there is no folder .*roto\. Did you mean 'root'\?"):
+    with pytest.raises(TlkitError, match=r"data\.root=.*roto: no such folder: .*roto\. Did you mean 'root'\?"):
         folder(root=str(root.parent / "roto"))
     with pytest.raises(TlkitError, match=r"/gone does not exist either"):
         folder(root=str(root / "gone" / "a"))

@@ -149,7 +149,7 @@ def test_thirty_two_bits_and_floats(values: npt.NDArray[np.generic], expected: l
     _close(decode(tmp_path / "wide.tif"), [[(grey, grey, grey) for grey in expected]], within=1)
 
 
-@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif", "avif"])
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif", "avif", "mpo"])
 def test_animations_give_their_first_frame(ending: str, tmp_path: Path) -> None:
     frames = [PIL.Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(tmp_path / f"film.{ending}", save_all=True, append_images=frames[1:])

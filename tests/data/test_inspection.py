@@ -170,16 +170,16 @@ def test_files_that_vanish_or_cannot_be_read_do_not_stop_it(plant: Plant) -> Non
     assert inspect(data)["images"] == 4
 
 
-def test_ten_thousand_small_files_take_seconds(tmp_path: Path) -> None:
+def test_thousands_of_small_files_take_seconds(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     PIL.Image.fromarray(image).save(tmp_path / "1.jpg")
     content = (tmp_path / "1.jpg").read_bytes()
     for kind in "ab":
         (tmp_path / kind).mkdir()
-        for row in range(5000):
+        for row in range(1500):
             (tmp_path / kind / f"{row}.jpg").write_bytes(content + f"{kind}{row:06d}".encode())
     (tmp_path / "1.jpg").unlink()
     data = prepare(folder(root=str(tmp_path)), 0)
     started = time.process_time()  # all of equal size, so every file is read
     assert inspect(data)["duplicates"] == []
-    assert time.process_time() - started < 8
+    assert time.process_time() - started < 5

@@ -139,7 +139,7 @@ def test_columns_that_are_not_there(settings: dict[str, str], message: str, writ
 
 def test_files_that_are_no_tables(write: Callable[..., Path]) -> None:
     path = write()
-    with pytest.raises(TlkitError, match=r"there is no file .*tabel\.csv\. Did you mean 'table\.csv'\?"):
+    with pytest.raises(TlkitError, match=r"no such file: .*tabel\.csv\. Did you mean 'table\.csv'\?"):
         manifest(path=str(path.with_name("tabel.csv")))
     with pytest.raises(TlkitError, match=r"a manifest is a \.csv or \.parquet file"):
         manifest(path=str(path.rename(path.with_suffix(".json"))))

@@ -110,6 +110,11 @@ def test_small_classes() -> None:
     assert sorted(three.split[20:].tolist()) == ["test", "train", "val"]
 
 
+def test_few_large_groups_are_better_than_none() -> None:
+    data = prepare(_data([0, 1] * 10, groups=["left"] * 10 + ["right"] * 10), 0, test_size=0.1)
+    assert data.split_sizes() == "10 train, 10 test"
+
+
 def test_nothing_can_be_held_out() -> None:
     with pytest.raises(TlkitError, match="no picture can be held out for test without a class losing its last"):
         prepare(_data([0, 1]), 0)

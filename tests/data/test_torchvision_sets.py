@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +15,6 @@ from scipy.io import savemat
 from tlkit.data import ImageData, UnreadableImage, decode, inspect, prepare
 from tlkit.data.torchvision_sets import SETS, torchvision_set
 from tlkit.errors import TlkitError, UsageError
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("no network here")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 def _photo(path: Path, number: int) -> None:

@@ -25,7 +25,7 @@ def from_timm(
     taps: Mapping[str, str] | None = None,
     recipe: Recipe | None = None,
     reference: Reference | None = None,
-    **model_args: Any,
+    **model_args: object,
 ) -> Backbone:
     """Make a backbone of one of timm's architectures.
 
@@ -38,22 +38,22 @@ def from_timm(
         taps: Name → path of a module, instead of those that timm describes.
         recipe: How the original was trained.
         reference: The paper.
-        model_args: Passed on to timm.
+        model_args: Passed on to timm; not for those that change the input (`in_chans`, `img_size`), which the
+            weights' own preprocess does not know.
 
     Raises:
         UsageError: no such architecture, or `weights` is none of these.
         TlkitError: the weights cannot be had, or do not fill the network.
     """
-    from timm.data import resolve_model_data_config
-
     from tlkit.backbones.timm_models import timm_model
     from tlkit.data import Preprocess
 
-    module, origin = timm_model(architecture, weights, **model_args)
+    module, origin = timm_model(architecture, weights, model_args)
+    config: Any = module.pretrained_cfg
     return from_module(
         module,
         name=name or architecture,
-        preprocess=Preprocess.from_timm(resolve_model_data_config(module)),
+        preprocess=Preprocess.from_timm(config),
         weights=origin,
         spec={**(spec or {"name": name or architecture}), "weights": _lasting(weights)},
         taps=taps,

@@ -51,8 +51,8 @@ def fetch_published(architecture: str) -> tuple[str, Path]:
     filename = config.hf_hub_filename or _FILE
     if not config.hf_hub_id or not filename.endswith(".safetensors"):
         raise TlkitError(
-            f"the weights of {architecture} are published as a pickle only ({config.url or config.hf_hub_id}), which can "
-            "run code and is never read here. Convert them to safetensors once where you trust the file, and give "
+            f"the weights of {architecture} are published as a pickle only ({config.url or config.hf_hub_id}), "
+            "which can run code and is never read here. Convert it to safetensors where you trust the file, and give "
             "backbone.weights=FILE.safetensors."
         )
     return config.hf_hub_id, _download(architecture, config.hf_hub_id, filename)

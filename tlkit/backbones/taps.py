@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ POOL = "pool"
 _SEQUENCES = ("blocks", "stages", "layers")
 
 
-class _Enough(Exception):  # noqa: N818 - not an error: it ends a pass whose rest nobody asked for
-    """Everything asked for has been seen."""
+class _Enough(Exception):
+    """Everything asked for has been seen; the rest of the pass is for nobody."""
 
 
 def read_taps(backbone: Backbone, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
@@ -50,22 +51,25 @@ def activations(module: nn.Module, batch: Tensor, taps: Sequence[Tap]) -> dict[s
     inner = [tap for tap in taps if tap.name != POOL]
     outer = [tap for tap in taps if tap.name == POOL]
 
-    def take(tap: Tap) -> Callable[[Any], None]:
-        def pool(output: Any) -> None:
+    def take(tap: Tap) -> Callable[[object], None]:
+        def pool(output: object) -> None:
             # At once, because the next layer may work in place on this output.
-            codes[tap.name] = pooled(tap, _main(output, len(batch)))
+            codes[tap.name] = pooled(tap, _rows(output, len(batch))[0])
             if not outer and len(codes) == len(inner):
                 raise _Enough
 
         return pool
 
-    with _hooked(module, [(tap.module, take(tap)) for tap in inner]):
-        try:
-            head = module.forward_head(module.forward_features(batch), pre_logits=True)
-        except _Enough:
-            head = None
-    codes |= {tap.name: pooled(tap, head) for tap in outer}
+    with _hooked(module, [(tap.module, take(tap)) for tap in inner]), suppress(_Enough):
+        head = _up_to_classifier(module, batch)
+        codes |= {tap.name: pooled(tap, head) for tap in outer}
     return {tap.name: codes[tap.name] for tap in taps}
+
+
+def _up_to_classifier(module: nn.Module, batch: Tensor) -> Tensor:
+    model: Any = module
+    codes: Tensor = model.forward_head(model.forward_features(batch), pre_logits=True)
+    return codes
 
 
 def pooled(tap: Tap, output: Tensor) -> Tensor:
@@ -141,47 +145,41 @@ def _runs_as(module: nn.Module, path: str) -> str:
 def _outputs_of(
     module: nn.Module, input_size: tuple[int, int, int], paths: set[str]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """What the modules put out for one black image, in order of execution, and what enters the classifier."""
-    seen: dict[str, Any] = {}
-    calls = [(path, partial(seen.__setitem__, path)) for path in paths]
-    with _evaluating(module), _hooked(module, calls):
-        try:
-            head = _dry_run(module, input_size, "meta")
-        except (RuntimeError, NotImplementedError):  # it mixes in tensors that are neither parameters nor buffers
-            seen.clear()
-            head = _dry_run(module, input_size, "cpu")
-    outputs = {path: _main(output, 1) for path, output in seen.items()}
-    return {path: output for path, output in outputs.items() if output is not None}, head
+    """What modules put out for one black image, in order of execution, and what enters the classifier."""
+    try:
+        return _dry_run(_shell(module), input_size, paths)
+    except (RuntimeError, NotImplementedError):  # it mixes in tensors that are neither parameters nor buffers
+        return _dry_run(module, input_size, paths)
 
 
-def _dry_run(module: nn.Module, input_size: tuple[int, int, int], device: str) -> Tensor:
-    """One pass to the classifier's door; on torch's "meta" device, which has shapes but no numbers, it costs nothing."""
+def _shell(module: nn.Module) -> nn.Module:
+    """Copy a network without its numbers: on torch's "meta" device, which knows shapes only, a pass costs nothing."""
+    from torch import nn
+
+    stand_ins: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in module.buffers()}
+    for parameter in module.parameters():
+        stand_ins[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+    return deepcopy(module, stand_ins)
+
+
+def _dry_run(module: nn.Module, input_size: tuple[int, int, int], paths: set[str]) -> tuple[dict[str, Tensor], Tensor]:
     import torch
 
-    class UpToClassifier(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.whole = module
-
-        def forward(self, image: Tensor) -> Tensor:
-            codes: Tensor = self.whole.forward_head(self.whole.forward_features(image), pre_logits=True)
-            return codes
-
-    body = UpToClassifier().train(module.training)
-    tensors = dict(body.named_parameters()) | dict(body.named_buffers())
-    stand_ins = {name: tensor.to(device) for name, tensor in tensors.items()}
-    with torch.no_grad():
-        codes: Tensor = torch.func.functional_call(body, stand_ins, (torch.zeros(1, *input_size, device=device),))
-    return codes
+    seen: dict[str, object] = {}
+    weight = next(module.parameters())
+    image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
+    calls = [(path, partial(seen.__setitem__, path)) for path in paths]
+    with torch.inference_mode(), _evaluating(module), _hooked(module, calls):
+        head = _up_to_classifier(module, image)
+    return {path: rows[0] for path, output in seen.items() if (rows := _rows(output, 1))}, head
 
 
-def _main(output: Any, n: int) -> Any:
-    """The tensor itself, or of several the first one that has a row for each of the n samples."""
+def _rows(output: object, n: int) -> list[Tensor]:
+    """The tensors of an output that have a row for each of n samples; the first is the one a tap takes."""
     import torch
 
     several = output if isinstance(output, list | tuple) else [output]
-    fits = (part for part in several if isinstance(part, torch.Tensor) and 2 <= part.ndim <= 4 and len(part) == n)
-    return next(fits, None)
+    return [part for part in several if isinstance(part, torch.Tensor) and part.ndim > 1 and len(part) == n]
 
 
 def _tap(
@@ -220,12 +218,12 @@ def _prefix_tokens(module: nn.Module, length: int, height: int, width: int) -> i
 
 
 @contextmanager
-def _hooked(module: nn.Module, calls: Sequence[tuple[str, Callable[[Any], None]]]) -> Iterator[None]:
+def _hooked(module: nn.Module, calls: Sequence[tuple[str, Callable[[object], None]]]) -> Iterator[None]:
     """Give the outputs of modules to functions, for as long as the block lasts."""
     with ExitStack() as stack:
         for path, call in calls:
 
-            def hook(_module: nn.Module, _inputs: Any, output: Any, call: Callable[[Any], None] = call) -> None:
+            def hook(_: nn.Module, _inputs: object, output: object, call: Callable[[object], None] = call) -> None:
                 call(output)
 
             stack.enter_context(module.get_submodule(path).register_forward_hook(hook))

@@ -42,7 +42,9 @@ class _Source:
     url: str | None = None
 
 
-def timm_model(architecture: str, weights: str | None, **model_args: Any) -> tuple[nn.Module, Weights | None]:
+def timm_model(
+    architecture: str, weights: str | None, model_args: Mapping[str, Any]
+) -> tuple[nn.Module, Weights | None]:
     """Build a network of timm with its original classifier, and load its weights.
 
     Args:
@@ -59,7 +61,7 @@ def timm_model(architecture: str, weights: str | None, **model_args: Any) -> tup
 
     published_config(architecture)
     if weights is None:
-        return timm.create_model(architecture, pretrained=False, **model_args), None
+        return timm.create_model(architecture, **model_args), None
     source = _find(architecture, weights)
     module, tensors, loose = _build(source, model_args)
     if not source.described:
@@ -82,8 +84,8 @@ def _find(architecture: str, weights: str) -> _Source:
     if path.is_file():
         return _Source(weights, architecture, safe_file(path), described=False)
     raise UsageError(
-        f"backbone.weights={weights}: no such file or folder. It is 'pretrained', a folder with {_CONFIG} and {_FILE}, a "
-        ".safetensors file, or null. A tag of published weights is part of the name: backbone=timm/resnet50.a1_in1k."
+        f"backbone.weights={weights}: no such file or folder. It is 'pretrained', a folder with {_CONFIG} and {_FILE}, "
+        "a .safetensors file, or null. A tag of published weights is part of the name: backbone=timm/resnet50.a1_in1k."
     )
 
 
@@ -142,7 +144,7 @@ def _loading_kept() -> Iterator[list[tuple[dict[str, Tensor], bool]]]:
     original = nn.Module.load_state_dict
     thread = get_ident()
 
-    def keep(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def keep(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> object:
         if get_ident() != thread:
             return original(module, state_dict, strict, assign)
         kept.append((dict(state_dict), strict))
@@ -157,17 +159,19 @@ def _loading_kept() -> Iterator[list[tuple[dict[str, Tensor], bool]]]:
 
 def _fit_classifier(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give the network as many classes as the tensors have rows for its classifier; none if they have no classifier."""
+    model: Any = module
     names = sorted(name for name in classifier_parameters(module) if name in tensors)
     matrices = [tensors[name] for name in names if tensors[name].ndim > 1]
     classes = len(matrices[0]) if matrices else 0
-    if classes != module.num_classes:
-        module.reset_classifier(classes)
+    if classes != model.num_classes:
+        model.reset_classifier(classes)
 
 
 def _record(module: nn.Module, source: _Source) -> Weights:
-    config: Mapping[str, Any] = module.pretrained_cfg if source.described else {}  # type: ignore[assignment]
+    model: Any = module
+    config: Mapping[str, Any] = model.pretrained_cfg if source.described else {}
     dataset = _dataset(str(config.get("tag") or ""))
-    classes = int(module.num_classes)  # type: ignore[arg-type]
+    classes = int(model.num_classes)
     return Weights(
         source=source.label,
         sha256=state_digest(module),
@@ -190,7 +194,7 @@ def _dataset(tag: str) -> str | None:
 
 
 def _class_names(config: Mapping[str, Any], dataset: str | None, classes: int) -> tuple[str, ...] | None:
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     labels = config.get("label_names")
     if isinstance(labels, list | tuple) and len(labels) == classes:

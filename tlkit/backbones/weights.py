@@ -73,8 +73,8 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
     if unlike:
         pairs = [f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}" for name in unlike]
         raise TlkitError(
-            f"{source}: {len(unlike)} of {len(tensors)} tensors have another shape than the network's: {some(pairs, 3)}. "
-            "They were made by another architecture, or with other settings."
+            f"{source}: {len(unlike)} of {len(tensors)} tensors have another shape than the network's: "
+            f"{some(pairs, 3)}. They were made by another architecture, or with other settings."
         )
     report = module.load_state_dict(dict(tensors), strict=False)
     if report.missing_keys:
@@ -89,8 +89,8 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
 def _missing(source: str, missing: list[str], found: Collection[str], wanted: Collection[str]) -> str:
     have = f"the file has {some(found, 3)}" if found else "the file is empty"
     return (
-        f"{source}: {len(missing)} of the network's {len(wanted)} tensors are missing, such as {some(missing, 3)}; {have}."
-        f"{_guess(found, wanted)} Nothing is ever left at random."
+        f"{source}: {len(missing)} of the network's {len(wanted)} tensors are missing, such as {some(missing, 3)}; "
+        f"{have}.{_guess(found, wanted)} Nothing is ever left at random."
     )
 
 
@@ -98,9 +98,9 @@ def _guess(found: Collection[str], wanted: Collection[str]) -> str:
     """Say what may be wrong with the names.
 
     >>> _guess(["encoder.a", "encoder.b"], ["a", "b", "c"])
-    " Every name starts with 'encoder.', which is not the network's: save the tensors without that prefix."
+    " Every name starts with 'encoder.', a wrong prefix: save the tensors without it."
     """
     prefixes = {name.partition(".")[0] + "." for name in found}
     if len(prefixes) == 1 and not any(name.startswith(tuple(prefixes)) for name in wanted):
-        return f" Every name starts with {prefixes.pop()!r}, which is not the network's: save the tensors without that prefix."
+        return f" Every name starts with {prefixes.pop()!r}, a wrong prefix: save the tensors without it."
     return "" if set(found) & set(wanted) else " No name is alike: is it the file of another architecture?"

@@ -64,7 +64,7 @@ def existing_folder(root: str, key: str) -> Path:
         raise TlkitError(f"{key}={root}: {path} is a file, not a folder.")
     beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     where = "" if path.parent.is_dir() else f" {path.parent} does not exist either."
-    raise TlkitError(f"{key}={root}: there is no folder {path}.{where}{did_you_mean(path.name, beside)}")
+    raise TlkitError(f"{key}={root}: no such folder: {path}.{where}{did_you_mean(path.name, beside)}")
 
 
 def _list(parts: dict[str, Path]) -> tuple[list[tuple[str, str, Path]], int]:
@@ -91,7 +91,7 @@ _LAYOUT = "expected one folder of pictures for each class, such as ROOT/ants/1.j
 
 def _loose(part: Path) -> int:
     """Count the files beside class folders; pictures among them are an error, since nobody knows their class."""
-    files = [entry.name for entry in part.iterdir() if not hidden(entry.name) and not entry.is_dir()]
+    files = [entry.name for entry in _visible(part) if not entry.is_dir()]
     if images := sorted(name for name in files if Path(name).suffix.lower() in EXTENSIONS):
         raise TlkitError(
             f"data.root: pictures lie directly in {part}: {some(images)}; {_LAYOUT} "
@@ -101,8 +101,14 @@ def _loose(part: Path) -> int:
 
 
 def _folders(parent: Path) -> list[Path]:
-    found = [entry for entry in parent.iterdir() if not hidden(entry.name) and entry.is_dir()]
-    return sorted(found, key=lambda entry: entry.name)
+    return sorted((entry for entry in _visible(parent) if entry.is_dir()), key=lambda entry: entry.name)
+
+
+def _visible(parent: Path) -> list[Path]:
+    try:
+        return [entry for entry in parent.iterdir() if not hidden(entry.name)]
+    except OSError as error:
+        raise TlkitError(f"data.root: cannot list {parent}: {error.strerror}.") from error
 
 
 def _split_folders(top: Path) -> dict[str, Path] | None:

@@ -21,7 +21,7 @@ class ImageData:
     """n labelled pictures. Classes are bound by name; row i of every field is the same picture.
 
     Attributes:
-        name: The kind of source, "folder" or "digits".
+        name: The kind of source or the name of the set, such as "folder" or "Flowers102".
         images: n pictures, opened when they are indexed.
         files: n different names for results, POSIX paths relative to the source's root.
         labels: (n,) int64, positions in `classes`.

@@ -69,15 +69,14 @@ def _read(file: Path) -> pd.DataFrame:
 
     if not file.is_file():
         beside = [entry.name for entry in file.parent.glob("*.*")]
-        raise TlkitError(f"data.path: there is no file {file}.{did_you_mean(file.name, beside)}")
+        raise TlkitError(f"data.path: no such file: {file}.{did_you_mean(file.name, beside)}")
     suffix = file.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise TlkitError(f"data.path={file}: a manifest is a .csv or .parquet file.")
     try:
         if suffix == ".parquet":
             return pd.read_parquet(file)
-        # Labels like NA, None and 007 are names here; utf-8-sig drops the mark that Excel puts at the start.
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return pd.read_csv(file, dtype=str, keep_default_na=False)  # NA, None and 007 are names here
     except (ValueError, OSError) as error:  # pandas' and Arrow's parser errors are ValueErrors
         raise TlkitError(f"data.path={file}: cannot be read as {suffix[1:]}: {error}") from error
 

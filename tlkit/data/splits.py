@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable
 from dataclasses import replace
@@ -99,20 +100,25 @@ def _choose(units: list[str], labels: list[int], targets: dict[int, float], salt
     content: dict[str, Counter[int]] = defaultdict(Counter)
     for unit, label in zip(units, labels, strict=True):
         content[unit][label] += 1
+    order = sorted(content, key=lambda unit: sha256(f"{salt}/{unit}".encode(errors="surrogatepass")).digest())
     held: Counter[int] = Counter()
-    chosen = set()
-    for unit in sorted(content, key=lambda unit: sha256(f"{salt}/{unit}".encode(errors="surrogatepass")).digest()):
+
+    def gain(unit: str) -> float:
+        """Return by how much the squared distance from the targets shrinks; -inf if a class would be used up."""
         more = content[unit]
-        gain = sum(_gain(held[label], n, targets[label]) / size[label] for label, n in more.items())
-        if gain > 0 and all(held[label] + n < size[label] for label, n in more.items()):
-            held.update(more)
+        if any(held[label] + n >= size[label] for label, n in more.items()):
+            return -math.inf
+        missing = {label: targets[label] - held[label] for label in more}
+        return sum((missing[label] ** 2 - (missing[label] - n) ** 2) / size[label] for label, n in more.items())
+
+    chosen = set()
+    for unit in order:
+        if gain(unit) > 0:
+            held.update(content[unit])
             chosen.add(unit)
+    if not chosen and order and gain(best := max(order, key=gain)) > -math.inf:
+        chosen.add(best)  # a few large groups: too much held out is better than nothing
     return np.array([unit in chosen for unit in units], dtype=np.bool_)
-
-
-def _gain(held: int, more: int, target: float) -> float:
-    """Return by how much the squared distance from the target shrinks when `more` are added."""
-    return (target - held) ** 2 - (target - held - more) ** 2
 
 
 def _check_sizes(val_size: float, test_size: float) -> None:

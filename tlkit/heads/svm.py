@@ -135,7 +135,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UnusableCodesError(
-                f"all {len(codes)} rows belong to one class, {self.classes_[0]!r}: a classifier needs two"
+                f"all {len(codes)} rows belong to one class, {str(self.classes_[0])!r}: a classifier needs two"
             )
         return codes, labels.astype(np.int64)
 

@@ -87,14 +87,12 @@ def _importing_the_plugin_is_light(build: Callable[[], Backbone], once: Callable
     _demand(heavy == "[]", f"importing {module} imports {heavy}: move these imports into the function that builds.")
 
 
-def _plugin_module(build: Any, once: Callable[[], Backbone]) -> str:
+def _plugin_module(build: Callable[[], Backbone], once: Callable[[], Backbone]) -> str:
     """The module of the entry point that the backbone's spec names, or else of the function that builds it."""
     found = registry.entry_points("backbone").get(once().spec.get("name", ""))
     if found:
         return found[0].module
-    while isinstance(build, partial):
-        build = build.func
-    return str(build.__module__)
+    return str(build.func.__module__ if isinstance(build, partial) else build.__module__)
 
 
 def _forward_gives_a_row_of_classes_for_each_image(backbone: Backbone) -> None:
@@ -112,7 +110,8 @@ def _forward_gives_a_row_of_classes_for_each_image(backbone: Backbone) -> None:
 def _the_pool_tap_is_what_enters_the_classifier(backbone: Backbone) -> None:
     import torch
 
-    batch, module = _batch(backbone), backbone.module.eval()
+    batch = _batch(backbone)
+    module: Any = backbone.module.eval()
     with torch.inference_mode():
         codes = module.forward_head(module.forward_features(batch), pre_logits=True).flatten(1)
         pool = read_taps(backbone, batch, ["pool"])["pool"]
@@ -144,7 +143,7 @@ def _in_order(backbone: Backbone, batch: Tensor) -> list[str]:
     handles = []
     for tap in backbone.taps[:-1]:
 
-        def note(*_: Any, name: str = tap.name) -> None:
+        def note(*_: object, name: str = tap.name) -> None:
             seen.append(name)
 
         handles.append(backbone.module.get_submodule(tap.module).register_forward_hook(note))

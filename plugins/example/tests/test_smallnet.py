@@ -14,10 +14,12 @@ CHECKS = dict(backbone_checks(smallnet))
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_smallnet(name: str) -> None:
+    """One promise of a backbone."""
     CHECKS[name]()
 
 
 def test_weights_are_read_and_must_fit(tmp_path: Path) -> None:
+    """Weights make a round trip; those of another width are refused."""
     file = str(tmp_path / "trained.safetensors")
     original = smallnet(width=8)
     save_file(original.module.state_dict(), file)

@@ -23,10 +23,10 @@ def _one_thread() -> None:
 def test_a_mini_pretraining_lowers_the_loss() -> None:
     torch.manual_seed(0)
     figures, labels = dataset({"ifs": 3, "contour": 2, "glyph": 3}, 40, size=32, seed=0)
-    model = timm.create_model("resnet10t", num_classes=8, channels=CHANNELS)
-    args = parser().parse_args(["--out", "x", "--epochs", "8", "--batch-size", "16", "--lr", "5e-3", "--mix", "0"])
+    model = timm.create_model("resnet10t", num_classes=8, channels=[16, 32, 64, 96])
+    args = parser().parse_args(["--out", "x", "--epochs", "12", "--batch-size", "16", "--lr", "5e-3", "--mix", "0"])
     history = train(model, figures, labels, args)
-    assert len(history) == 8
+    assert len(history) == 12
     assert history[-1] < history[0] - 0.4
     assert history[-1] < 1.7  # a guess costs log(8) = 2.08
 
@@ -63,9 +63,10 @@ def test_a_failed_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest
 
 def test_painted_pictures_are_normalised_varied_and_repeatable() -> None:
     figures, _ = dataset({"glyph": 4}, 8, size=32, seed=0)
-    pictures, partner, share = paint(figures, torch.Generator().manual_seed(1), 0.5)
-    again, _, _ = paint(figures, torch.Generator().manual_seed(1), 0.5)
-    other, _, _ = paint(figures, torch.Generator().manual_seed(2), 0.5)
+    tint = torch.full((32, 3), 0.5)
+    pictures, partner, share = paint(figures, tint, torch.Generator().manual_seed(1), 0.5)
+    again, _, _ = paint(figures, tint, torch.Generator().manual_seed(1), 0.5)
+    other, _, _ = paint(figures, tint, torch.Generator().manual_seed(2), 0.5)
     assert torch.equal(pictures, again)
     assert not torch.equal(pictures, other)
     assert pictures.shape == (32, 3, 32, 32)
@@ -78,4 +79,14 @@ def test_painted_pictures_are_normalised_varied_and_repeatable() -> None:
 
 def test_no_second_figure_without_mix() -> None:
     figures, _ = dataset({"glyph": 2}, 4, size=16, seed=0)
-    assert (paint(figures, torch.Generator().manual_seed(0), 0.0)[2] == 1).all()
+    assert (paint(figures, torch.ones(8, 3), torch.Generator().manual_seed(0), 0.0)[2] == 1).all()
+
+
+def test_classes_keep_their_colour() -> None:
+    figures = torch.full((200, 32, 32), 255, dtype=torch.uint8)
+    red = torch.tensor([1.0, 0.2, 0.2]).repeat(200, 1)
+    pictures, _, _ = paint(figures, red, torch.Generator().manual_seed(0), 0.0)
+    centre = pictures[:, :, 12:20, 12:20].mean((2, 3))
+    colourful = (centre.amax(1) - centre.amin(1)) > 0.1
+    assert 0.5 < colourful.float().mean() < 0.9  # the others are grey
+    assert (centre[colourful].argmax(1) == 0).all()
