@@ -70,6 +70,14 @@ def test_one_row_a_file_also_for_unreadable_ones(fitted: Classifier, images: lis
     assert fitted.predict([str(bad)])["error"].notna().all()
 
 
+def test_undecodable_file_names_have_their_row(
+    fitted: Classifier, images: list[Image.Image], tmp_path: Path
+) -> None:
+    path = tmp_path / "caf\udce9.png"
+    images[0].save(path)
+    assert fitted.predict([path])["file"].tolist() == [str(tmp_path / "caf?.png")]
+
+
 def test_text_is_a_path(fitted: Classifier, images: list[Image.Image], tmp_path: Path) -> None:
     images[0].save(tmp_path / "a.png")
     np.testing.assert_array_equal(

@@ -43,7 +43,7 @@ def test_help_of_a_command_lists_every_group_and_its_options(command: str, capsy
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
     for line in ("backbone: ", "data: ", "strategy: ", "vgg16", "flowers", "folder", "linear_probe"):
-        assert line in out
+        assert line in out, out
     assert f"usage: tlkit {command} " in out
 
 
@@ -61,7 +61,8 @@ def test_settings_can_be_printed_without_running(capsys: pytest.CaptureFixture[s
     assert main(["fit", "--cfg", "job", "-p", "seed"]) == 0
     assert capsys.readouterr().out.strip() == "1"
     assert main(["fit", "backbone=timm/resnet50.a1_in1k", "backbone.weights=x", "--cfg", "job", "-p", "backbone"]) == 0
-    assert capsys.readouterr().out.split("\n")[:3] == ["name: timm", "model: resnet50.a1_in1k", "weights: x"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["# @package backbone", "name: timm", "model: resnet50.a1_in1k", "weights: x"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,8 @@ def test_settings_can_be_printed_without_running(capsys: pytest.CaptureFixture[s
     [
         (["backbone=resnte50"], "backbone=resnte50: no backbone called 'resnte50'. Did you mean 'resnet50'"),
         (["backbone=timm/resnte50"], "backbone=timm/resnte50: timm has no model called 'resnte50'. Did you mean"),
-        (["data=fodler"], "data=fodler: no data called 'fodler'. Did you mean 'folder'?"),
+        (["data=fodler"], "data=fodler: no data called 'fodler'. Did you mean 'folder'"),
+        (["data=flowrs"], "data=flowrs: no data called 'flowrs'. Did you mean 'flowers'"),
         (["strategy=linear"], "strategy=linear: no strategy called 'linear'."),
         (["sed=2"], "sed: no such setting. Did you mean 'seed'?"),
         (["bakbone=vgg16"], "bakbone: no such setting. Did you mean 'backbone'?"),
@@ -120,7 +122,9 @@ def test_configs_of_ones_own_are_found(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "my" / "data").mkdir(parents=True)
     (tmp_path / "my" / "data" / "bees.yaml").write_text("name: folder\nroot: bees\n")
     assert main(["fit", "--config-dir", "my", "data=bees", "--cfg", "job", "-p", "data"]) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == ["name: folder", "root: bees"]
+    assert capsys.readouterr().out.splitlines() == ["# @package data", "name: folder", "root: bees"]
+    assert main(["fit", "--config-dir=nowhere"]) == 2
+    assert capsys.readouterr().err == "tlkit fit: --config-dir nowhere: no such folder.\n"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit import files, registry
+from tlkit import files, registry, tables
 from tlkit.codes import CodesStore
 from tlkit.data import Image
 from tlkit.errors import TlkitError, some
@@ -77,7 +77,7 @@ class Classifier:
         ]
         best = [None if row in errors else int(p.argmax()) for row, p in enumerate(probabilities)]
         frame = {
-            "file": list(called),
+            "file": [tables.printable(name) for name in called],
             "predicted": [None if b is None else self.classes[b] for b in best],
             "probability": [np.nan if b is None else p[b] for b, p in zip(best, probabilities, strict=True)],
         }

@@ -101,9 +101,22 @@ def _hydra(command: str, words: list[str], task: Callable[..., None]) -> None:
     from tlkit import config
 
     config.register()
+    words, config.PluginConfigs.folder = _config_dir(words)
     words = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse wants the overrides together
     with _process(argv=words, HYDRA_FULL_ERROR="1"):  # Hydra raises, _report prints
         hydra.main(version_base="1.3", config_path="pkg://tlkit.conf", config_name=f"_{command}")(task)()
+
+
+def _config_dir(words: list[str]) -> tuple[list[str], Path | None]:
+    """Take --config-dir out of the words of a command."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    found, rest = parser.parse_known_args(words)
+    if found.config_dir is not None and not found.config_dir.is_dir():
+        raise UsageError(f"--config-dir {found.config_dir}: no such folder.")
+    return rest, found.config_dir and found.config_dir.absolute()
 
 
 def _complete(words: list[str]) -> None:
@@ -125,6 +138,8 @@ def _report(command: str, action: Callable[[], None]) -> int:
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         action()
+    except SystemExit as end:  # Hydra and argparse end so after --help and the like
+        return int(end.code or 0)
     except KeyboardInterrupt:
         print(f"\ntlkit {command}: interrupted; nothing half-written was left behind.", file=sys.stderr)
         return INTERRUPTED

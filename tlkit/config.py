@@ -71,10 +71,14 @@ class RegisteredPlugins(ConfigSource):
 
 
 class PluginConfigs(SearchPathPlugin):
-    """Adds the conf folder of every installed plugin, without importing it, then the registered plugins."""
+    """Adds the user's folder, the conf folder of every installed plugin, unimported, and the registered plugins."""
+
+    folder: Path | None = None  # of --config-dir; Hydra would put it last, where registered names hide it
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append to Hydra's search path; what stands first wins, so plugins cannot shadow our own names."""
+        if self.folder is not None:
+            search_path.append(provider="command-line", path=f"file://{self.folder}")
         for ep in entry_points(group="tlkit.conf"):
             package, *folders = ep.value.split(".")
             spec = find_spec(package)
@@ -163,7 +167,7 @@ def explain(err: BaseException) -> str | None:
     """Word an error of Hydra or OmegaConf about what the user typed; None for any other error."""
     cause = err if isinstance(err, OmegaConfBaseException) else err.__cause__
     if isinstance(err, MissingConfigException) and err.options is not None and err.missing_cfg_file:
-        group, _, choice = err.missing_cfg_file.partition("/")
+        group, _, choice = err.missing_cfg_file.rpartition("/")
         return (
             f"{group}={choice}: no such option.{did_you_mean(choice, err.options)} Options: {', '.join(err.options)}."
         )
@@ -172,5 +176,6 @@ def explain(err: BaseException) -> str | None:
     if isinstance(cause, MissingMandatoryValue):
         return f"give a value: {cause.full_key}=..."
     if isinstance(err, HydraException | OmegaConfBaseException):
-        return f"{err}\n{cause}" if cause not in (None, err) else str(err)
+        message = f"{err}\n{cause}" if cause not in (None, err) else str(err)
+        return message.replace("++", "")  # which `admit` added
     return None

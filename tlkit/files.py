@@ -45,8 +45,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8 with the line ends it has; see `write_bytes`."""
-    write_bytes(path, text.encode())
+    """Write `text` to `path` atomically, as UTF-8 with the line ends it has; see `write_bytes`.
+
+    What UTF-8 cannot hold, such as the undecodable part of a file name, becomes a question mark.
+    """
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def write_json(path: Path, value: object) -> None:

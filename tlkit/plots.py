@@ -1,36 +1,186 @@
-"""PROVISIONAL (lead): to be replaced by the heads/evaluation engineer's version."""
+"""Pictures of results: plain arrays in, matplotlib figures out, no pyplot and so no global state.
+
+Colours are safe for the colour-blind: one sequential map, and the blue and orange of Okabe and Ito (2008).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tlkit import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
+_LONGEST_NAME = 24
+_MOST_NUMBERED = 40
+_WIDEST = 16.0
 
 
-def confusion_matrix(matrix: Any, classes: Sequence[str]) -> Figure:
-    """Provisional."""
-    from matplotlib.figure import Figure
+def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
+    """Draw counts (k, k), rows true and columns predicted, coloured by their share of the row.
 
-    figure = Figure(figsize=(5, 5))
-    figure.subplots().imshow(matrix)
+    Counts are printed for up to 40 classes, zeros for up to 12. Long names lose their middle; of very many classes
+    only every second, third, ... is named.
+    """
+    counts = np.asarray(matrix, dtype=np.int64)
+    names, fonts = _drawable(classes)
+    side = float(np.clip(1.9 * np.sqrt(len(names)), 3.2, _WIDEST))
+    cell = 72 * side / len(names)
+    step = int(np.ceil(7.5 / cell))
+    size = min(10.0, 0.78 * cell * step)
+    margin = 0.62 * size / 72 * max(map(_columns, names)) + 0.8
+    figure, axes = _figure(side + margin + 1.0, side + margin)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05, aspect=30, pad=0.02)
+    ticks = np.arange(0, len(names), step)
+    upright = 0.62 * size * max(map(_columns, names)) > 0.95 * cell
+    for axis, rotation in ((axes.xaxis, 90 if upright else 0), (axes.yaxis, 0)):
+        axis.set_ticks(ticks, [names[tick] for tick in ticks], rotation=rotation, fontsize=size, fontfamily=fonts)
+        for label in axis.get_ticklabels():
+            label.set_parse_math(False)  # a dollar sign in a name is a dollar sign
+    axes.set(xlabel="predicted", ylabel="true")
+    if len(names) <= _MOST_NUMBERED:
+        _print_counts(axes, counts, share, cell)
     return figure
 
 
-def reliability(probabilities: Any, labels: Any) -> Figure:
-    """Provisional."""
-    from matplotlib.figure import Figure
+def regularisation(C: Sequence[float], mean: Sequence[float], std: Sequence[float], chosen: float) -> Figure:
+    """Draw cross-validated accuracy (mean and one standard deviation over the folds) against C, the choice marked."""
+    figure, axes = _figure(6.0, 4.0)
+    x, y, spread = (np.asarray(values, dtype=float) for values in (C, mean, std))
+    best = int(np.argmin(np.abs(np.log(x / chosen))))
+    axes.axvline(x[best], color=_ORANGE, linewidth=1, linestyle="--")
+    axes.errorbar(x, y, yerr=spread, color=_BLUE, marker="o", markersize=4, capsize=3, linewidth=1.5)
+    axes.plot(x[best], y[best], marker="D", markersize=9, color=_ORANGE, linestyle="none")
+    axes.set_xscale("log")
+    axes.set(xlabel="C (to the right: less regularisation)", ylabel="cross-validated accuracy")
+    axes.set_title(f"chosen: C = {x[best]:.3g}, accuracy {y[best]:.3f} ± {spread[best]:.3f}", fontsize=11)
+    axes.grid(alpha=0.3)
+    return figure
 
-    return Figure()
+
+def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
+    """Draw how often predictions of each confidence are right (Guo et al. 2017, figure 1), and how many there are.
+
+    Args:
+        probabilities: (n, k); rows sum to 1.
+        labels: (n,) the true classes, 0 .. k-1.
+    """
+    from tlkit.evaluation.metrics import expected_calibration_error, reliability_bins
+
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    count, confidence, accuracy = reliability_bins(p, y)
+    edges = np.linspace(0, 1, len(count) + 1)
+    figure, (top, bottom) = _stacked(5.0, 6.0)
+    top.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    width = edges[1]
+    top.bar(edges[:-1], np.nan_to_num(accuracy), width, align="edge", color=_BLUE, edgecolor="white", label="measured")
+    known = count > 0
+    top.plot(confidence[known], accuracy[known], marker="D", color=_ORANGE, linestyle="none", label="mean confidence")
+    top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    top.legend(loc="upper left", fontsize=9)
+    top.set_title(f"expected calibration error {expected_calibration_error(p, y):.3f}, n = {len(y):,}", fontsize=11)
+    bottom.bar(edges[:-1], count, width, align="edge", color=_GREY, edgecolor="white")
+    bottom.set(xlabel="confidence (highest probability)", ylabel="images")
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Provisional."""
+    """Write a figure atomically, in the format of the file's ending (png, svg, pdf).
+
+    Raises:
+        TlkitError: It cannot be written there.
+    """
     buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format=path.suffix.removeprefix(".").lower() or "png", dpi=110)
     files.write_bytes(path, buffer.getvalue())
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _stacked(width: float, height: float) -> tuple[Figure, tuple[Axes, Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    return figure, (top, bottom)
+
+
+def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], cell: float) -> None:
+    digits = len(str(counts.max()))
+    size = min(11.0, 0.85 * cell / (0.65 * digits))
+    for row, column in np.ndindex(counts.shape):
+        count = counts[row, column]
+        if count or len(counts) <= 12:
+            colour = "white" if share[row, column] > 0.55 else "black" if count else "#999999"
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+
+
+def _drawable(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names as they can be drawn here, and the font families to draw them with.
+
+    Letters that the default font lacks are looked for in the installed fonts. A name with letters that no font has is
+    numbered, so that it can still be told from the others.
+    """
+    texts = [_shortened("".join(c if c.isprintable() else " " for c in name)) for name in names]
+    fonts, missing = _fonts(set("".join(texts)))
+    drawn = [
+        f"{number} " + "".join("□" if c in missing else c for c in text) if missing & set(text) else text
+        for number, text in enumerate(texts)
+    ]
+    return drawn, fonts
+
+
+def _fonts(letters: set[str]) -> tuple[list[str], set[str]]:
+    """Return font families that together have the letters, and the letters that no installed font has."""
+    from matplotlib import font_manager
+
+    fonts = ["DejaVu Sans"]  # comes with matplotlib
+    missing = letters - _letters(font_manager.findfont(fonts[0]))
+    installed = (
+        sorted({entry.name: entry.fname for entry in font_manager.fontManager.ttflist}.items()) if missing else []
+    )
+    for name, file in installed:
+        # The font of last resort has a box for everything.
+        found = set() if name.startswith("Last Resort") else missing & _letters(file)
+        if found:
+            fonts.append(name)
+            missing -= found
+    return fonts, missing
+
+
+def _letters(font: str) -> set[str]:
+    from matplotlib.font_manager import get_font
+
+    return {chr(code) for code in get_font(font).get_charmap()}
+
+
+def _shortened(name: str) -> str:
+    """Cut the middle out: numbered names often differ at the end.
+
+    >>> _shortened("northern_short_tailed_shrew_07")
+    'northern_sho…ed_shrew_07'
+    """
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]}…{name[1 - _LONGEST_NAME // 2 :]}"
+
+
+def _columns(text: str) -> int:
+    from unicodedata import east_asian_width
+
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint
 from importlib.metadata import entry_points as installed
+from importlib.resources import files
 from typing import Any
 
 from tlkit.errors import TlkitError, UsageError, did_you_mean
@@ -38,9 +39,8 @@ def get(kind: str, name: str) -> Callable[..., Any]:
     """
     found = entry_points(kind)
     if name not in found:
-        raise UsageError(
-            f"no {kind} called {name!r}.{did_you_mean(name, found)} Installed: {', '.join(sorted(found))}."
-        )
+        known = choices(kind, families=False)
+        raise UsageError(f"no {kind} called {name!r}.{did_you_mean(name, known)} Installed: {', '.join(known)}.")
     if len(found[name]) > 1:
         claims = ", ".join(f"{origin(ep)} ({ep.value})" for ep in found[name])
         raise UsageError(f"the {kind} {name!r} is claimed by {claims}. Uninstall all but one.")
@@ -85,8 +85,10 @@ def choice_settings(kind: str, choice: str) -> dict[str, str]:
 
 
 def choices(kind: str, families: bool = True) -> list[str]:
-    """What `KIND=` accepts without a YAML file, with or without every model of every family."""
-    names = sorted(entry_points(kind))
+    """What `KIND=` accepts: plugins, our YAML files, and with `families` every model of every family."""
+    ours = files("tlkit.conf") / kind
+    presets = [path.name.removesuffix(".yaml") for path in ours.iterdir()] if ours.is_dir() else []
+    names = sorted({*entry_points(kind), *presets})
     if kind != "backbone" or not families:
         return names
     return names + [f"{name}/{model}" for name in names for model in sorted(model_names(name) or ())]

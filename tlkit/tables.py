@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 EXTENSIONS = (".csv", ".jsonl", ".parquet")
 
 
+def printable(name: str) -> str:
+    """Replace what no table can hold: the undecodable part of a file name.
+
+    >>> printable("caf\\udce9.jpg")
+    'caf?.jpg'
+    """
+    return name.encode(errors="replace").decode()
+
+
 def check_extension(out: str | Path) -> None:
     """Refuse a file name that says no known format; "-" is CSV on standard output.
 

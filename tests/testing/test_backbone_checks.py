@@ -55,6 +55,8 @@ class Batchwise(Net):
 
 
 class Counting(Net):
+    count: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(1))

@@ -24,7 +24,7 @@ def write_codes(folder: Path, codes: Codes, images: ImageData) -> None:
         np.save(buffer, values, allow_pickle=False)
         files.write_bytes(folder / f"{tap}.npy", buffer.getvalue())
     index = {
-        "file": list(images.files),
+        "file": [tables.printable(name) for name in images.files],
         "label": [images.classes[label] for label in images.labels],
         "split": images.split,
         "error": pd.Series([codes.errors.get(row) for row in range(len(images))], dtype=object),

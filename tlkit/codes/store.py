@@ -11,6 +11,7 @@ import numpy as np
 
 from tlkit.codes.extraction import Codes, extract
 from tlkit.data import Image, UnreadableImage, digest
+from tlkit.data.imagedata import LazyImages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,11 +50,12 @@ class CodesStore:
             if key not in self._unreadable and any(key not in table for table in tables)
         }
         if wanted:
-            self._extract(backbone, [images[row] for row in wanted.values()], list(wanted), taps)
+            missing = LazyImages(images.__getitem__, list(wanted.values()))
+            self._extract(backbone, missing, list(wanted), taps)
         errors |= {row: self._unreadable[key] for row, key in keys.items() if key in self._unreadable}
         return Codes({tap: _table(table, keys, len(images)) for tap, table in zip(taps, tables, strict=True)}, errors)
 
-    def _extract(self, backbone: Backbone, images: list[Image], keys: list[str], taps: Sequence[str]) -> None:
+    def _extract(self, backbone: Backbone, images: Sequence[Image], keys: list[str], taps: Sequence[str]) -> None:
         new = extract(backbone, images, taps, **self.settings)
         self._unreadable |= {keys[row]: reason for row, reason in new.errors.items()}
         self.forwards += len(images) - len(new.errors)

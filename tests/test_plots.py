@@ -1,0 +1,198 @@
+"""Pictures: what they show, that nothing is cut or overlaps, and that odd names are drawn without a warning."""
+
+import sys
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+from PIL import Image
+
+from tlkit import plots
+from tlkit.errors import TlkitError
+
+LONG = ["northern short-tailed shrew of the woods 01", "northern short-tailed shrew of the woods 02"]
+ODD = [
+    "猫",
+    "犬",
+    "кошка",
+    "σκύλος",
+    "$x_1$",
+    "$",
+    "\\frac",
+    "a\nb\t",
+    "שלום",
+    "สวัสดี",
+    "🐝",
+    "",
+    " ",
+    "_x",
+    "%d {}",
+    "\x00\ud800",
+]
+
+
+def counts(k: int, seed: int = 0) -> NDArray[np.int64]:
+    random = np.random.default_rng(seed)
+    return random.integers(4, size=(k, k)) + np.diag(random.integers(20, 40, size=k))
+
+
+def drawn(figure: Figure) -> FigureCanvasAgg:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas
+
+
+def boxes(figure: Figure, texts: list[Text]) -> list[Bbox]:
+    renderer = drawn(figure).get_renderer()
+    return [text.get_window_extent(renderer) for text in texts]
+
+
+@pytest.mark.parametrize("k", [2, 3, 10, 30, 40, 41, 102, 250])
+def test_labels_neither_overlap_nor_leave_the_picture(k: int) -> None:
+    names = (LONG * k)[: k - k % 2] + ["猫"] * (k % 2)
+    figure = plots.confusion_matrix(counts(k), names)
+    axes = figure.axes[0]
+    width, height = drawn(figure).get_width_height()
+    across, down = (boxes(figure, axis.get_ticklabels()) for axis in (axes.xaxis, axes.yaxis))
+    for box in [*across, *down, *boxes(figure, [axes.xaxis.label, axes.yaxis.label])]:
+        assert box.x0 >= -0.5
+        assert box.y0 >= -0.5
+        assert box.x1 <= width + 0.5
+        assert box.y1 <= height + 0.5
+    assert all(not a.overlaps(b) for labels in (across, down) for a, b in pairwise(labels))
+    assert min(text.get_fontsize() for text in axes.get_xticklabels()) > 5
+
+
+@pytest.mark.parametrize("k", [2, 10, 12, 13, 40, 41])
+def test_counts_are_printed_while_they_are_readable(k: int) -> None:
+    matrix = counts(k)
+    texts = plots.confusion_matrix(matrix, [f"c{i}" for i in range(k)]).axes[0].texts
+    shown = {(round(t.get_position()[1]), round(t.get_position()[0])): int(t.get_text()) for t in texts}
+    cells = {cell: int(count) for cell, count in np.ndenumerate(matrix) if k <= 12 or count}
+    assert shown == (cells if k <= 40 else {})
+
+
+def test_large_counts_stay_in_their_cells() -> None:
+    figure = plots.confusion_matrix(np.full((30, 30), 123_456), [f"c{i}" for i in range(30)])
+    axes = figure.axes[0]
+    cell = axes.get_window_extent(drawn(figure).get_renderer()).width / 30
+    assert max(box.width for box in boxes(figure, list(axes.texts))) < cell
+
+
+def test_colours_are_shares_of_the_row_and_empty_rows_are_empty() -> None:
+    figure = plots.confusion_matrix([[1, 3, 0], [0, 10, 0], [0, 0, 0]], ["a", "b", "c"])
+    share = figure.axes[0].images[0].get_array()
+    np.testing.assert_array_equal(np.asarray(share), [[0.25, 0.75, 0], [0, 1, 0], [0, 0, 0]])
+
+
+def test_rows_are_true_and_columns_predicted() -> None:
+    axes = plots.confusion_matrix([[5, 1], [0, 4]], ["ant", "bee"]).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ant", "bee"]
+    assert axes.yaxis_inverted()  # the first true class is on top
+
+
+def test_odd_names_are_drawn_and_can_be_told_apart(tmp_path: Path) -> None:
+    figure = plots.confusion_matrix(counts(len(ODD)), ODD)
+    plots.save(figure, tmp_path / "odd.png")
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels[2:7] == ["кошка", "σκύλος", "$x_1$", "$", "\\frac"]
+    assert labels[7] == "a b "
+    assert labels[0] != labels[1]
+
+
+@given(names=st.lists(st.text(max_size=40), min_size=2, max_size=4, unique=True))
+@settings(deadline=None, max_examples=25)
+def test_any_names_are_drawn_without_a_warning(names: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(plots.confusion_matrix(counts(len(names)), names))
+
+
+def test_letters_of_another_installed_font_are_drawn_with_it() -> None:
+    letter = "\U0001d504"  # fraktur A: in STIX, which comes with matplotlib, and not in its default font
+    names, fonts = plots._drawable([letter, "plain"])
+    assert len(fonts) > 1
+    assert names == [letter, "plain"]
+    drawn(plots.confusion_matrix(counts(2), [letter, "plain"]))
+
+
+def test_letters_of_no_font_are_numbered() -> None:
+    unknown = "\U000e0fff", "\uf8ffx"
+    assert plots._drawable(["plain", "\U0001f9ff猫"])[0][0] == "plain"
+    for name in plots._drawable(unknown)[0]:
+        assert name.isprintable()
+
+
+@pytest.mark.parametrize("length", [1, 23, 24, 25, 26, 100])
+def test_names_are_shortened_in_the_middle(length: int) -> None:
+    name = "".join(chr(ord("a") + i % 26) for i in range(length))
+    short = plots._shortened(name)
+    assert len(short) == min(length, 24)
+    assert (short[:6], short[-6:]) == (name[:6], name[-6:])
+
+
+@pytest.mark.parametrize("chosen", [1e-3, 0.1])
+def test_regularisation_marks_the_choice(chosen: float) -> None:
+    grid = [1e-4, 1e-3, 1e-2, 1e-1]
+    axes = plots.regularisation(grid, [0.5, 0.7, 0.9, 0.8], [0.1, 0.2, 0.05, 0.01], chosen).axes[0]
+    row = grid.index(chosen)
+    mark = next(line for line in axes.lines if line.get_marker() == "D")
+    np.testing.assert_allclose(np.ravel(mark.get_data()), [chosen, [0.5, 0.7, 0.9, 0.8][row]])
+    assert axes.get_xscale() == "log"
+    assert f"C = {chosen:.3g}" in axes.get_title()
+
+
+def test_regularisation_of_a_single_C() -> None:
+    drawn(plots.regularisation([0.01], [0.9], [0.0], 0.01))
+
+
+def test_reliability_shows_accuracy_by_confidence() -> None:
+    probabilities = np.array([[0.95, 0.05]] * 4 + [[0.3, 0.7]] * 2)
+    figure = plots.reliability(probabilities, [0, 0, 0, 1, 1, 0])
+    top, bottom = figure.axes
+    bars = {round(p.get_x(), 3): p.get_height() for p in top.patches if p.get_height()}  # type: ignore[attr-defined]
+    assert bars == {0.667: 0.5, 0.933: 0.75}
+    assert [p.get_height() for p in bottom.patches if p.get_height()] == [2, 4]  # type: ignore[attr-defined]
+    assert "error 0.200, n = 6" in top.get_title()  # (4 * |0.75 - 0.95| + 2 * |0.5 - 0.7|) / 6
+    drawn(figure)
+
+
+@pytest.mark.parametrize(
+    ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")]
+)
+def test_save_writes_the_format_of_the_ending(ending: str, start: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    plots.save(plots.regularisation([0.1, 1.0], [0.5, 0.6], [0.1, 0.1], 1.0), path)
+    assert path.read_bytes().startswith(start)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pictures_are_not_huge(tmp_path: Path) -> None:
+    plots.save(plots.confusion_matrix(counts(102), [f"class {i}" for i in range(102)]), tmp_path / "a.png")
+    assert max(Image.open(tmp_path / "a.png").size) < 2500
+    assert (tmp_path / "a.png").stat().st_size < 1_000_000
+
+
+def test_save_explains_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TlkitError, match="cannot write"):
+        plots.save(plots.regularisation([1.0], [0.5], [0.0], 1.0), tmp_path / "file" / "a.png")
+
+
+def test_pyplot_and_the_settings_of_matplotlib_are_left_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    loaded = "matplotlib.pyplot" in sys.modules
+    drawn(plots.confusion_matrix(counts(3), ["a", "b", "c"]))
+    assert ("matplotlib.pyplot" in sys.modules) == loaded
+    assert dict(matplotlib.rcParams) == before
