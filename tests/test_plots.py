@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -46,31 +44,26 @@ def counts(k: int, seed: int = 0) -> NDArray[np.int64]:
     return random.integers(4, size=(k, k)) + np.diag(random.integers(20, 40, size=k))
 
 
-def drawn(figure: Figure) -> FigureCanvasAgg:
+def drawn(figure: Figure) -> RendererAgg:
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return canvas
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return canvas.get_renderer()  # type: ignore[no-untyped-call, no-any-return]
 
 
-def boxes(figure: Figure, texts: list[Text]) -> list[Bbox]:
-    renderer = drawn(figure).get_renderer()
-    return [text.get_window_extent(renderer) for text in texts]
-
-
-@pytest.mark.parametrize("k", [2, 3, 10, 30, 40, 41, 102, 250])
+@pytest.mark.parametrize("k", [2, 3, 10, 30, 41, 102, 250])
 def test_labels_neither_overlap_nor_leave_the_picture(k: int) -> None:
     names = (LONG * k)[: k - k % 2] + ["猫"] * (k % 2)
     figure = plots.confusion_matrix(counts(k), names)
-    axes = figure.axes[0]
-    width, height = drawn(figure).get_width_height()
-    across, down = (boxes(figure, axis.get_ticklabels()) for axis in (axes.xaxis, axes.yaxis))
-    for box in [*across, *down, *boxes(figure, [axes.xaxis.label, axes.yaxis.label])]:
-        assert box.x0 >= -0.5
-        assert box.y0 >= -0.5
-        assert box.x1 <= width + 0.5
-        assert box.y1 <= height + 0.5
+    axes, renderer = figure.axes[0], drawn(figure)
+    across, down = (
+        [label.get_window_extent(renderer) for label in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)
+    )
+    for box in [*across, *down, *(axis.label.get_window_extent(renderer) for axis in (axes.xaxis, axes.yaxis))]:
+        assert min(box.x0, box.y0) >= -0.5
+        assert box.x1 <= renderer.width + 0.5
+        assert box.y1 <= renderer.height + 0.5
     assert all(not a.overlaps(b) for labels in (across, down) for a, b in pairwise(labels))
-    assert min(text.get_fontsize() for text in axes.get_xticklabels()) > 5
+    assert min(float(text.get_fontsize()) for text in axes.get_xticklabels()) > 5
 
 
 @pytest.mark.parametrize("k", [2, 10, 12, 13, 40, 41])
@@ -84,9 +77,9 @@ def test_counts_are_printed_while_they_are_readable(k: int) -> None:
 
 def test_large_counts_stay_in_their_cells() -> None:
     figure = plots.confusion_matrix(np.full((30, 30), 123_456), [f"c{i}" for i in range(30)])
-    axes = figure.axes[0]
-    cell = axes.get_window_extent(drawn(figure).get_renderer()).width / 30
-    assert max(box.width for box in boxes(figure, list(axes.texts))) < cell
+    axes, renderer = figure.axes[0], drawn(figure)
+    cell = axes.get_window_extent(renderer).width / 30
+    assert max(text.get_window_extent(renderer).width for text in axes.texts) < cell
 
 
 def test_colours_are_shares_of_the_row_and_empty_rows_are_empty() -> None:
@@ -148,7 +141,7 @@ def test_regularisation_marks_the_choice(chosen: float) -> None:
     axes = plots.regularisation(grid, [0.5, 0.7, 0.9, 0.8], [0.1, 0.2, 0.05, 0.01], chosen).axes[0]
     row = grid.index(chosen)
     mark = next(line for line in axes.lines if line.get_marker() == "D")
-    np.testing.assert_allclose(np.ravel(mark.get_data()), [chosen, [0.5, 0.7, 0.9, 0.8][row]])
+    np.testing.assert_array_equal(np.asarray(mark.get_xydata()), [[chosen, [0.5, 0.7, 0.9, 0.8][row]]])
     assert axes.get_xscale() == "log"
     assert f"C = {chosen:.3g}" in axes.get_title()
 
@@ -180,7 +173,8 @@ def test_save_writes_the_format_of_the_ending(ending: str, start: bytes, tmp_pat
 
 def test_pictures_are_not_huge(tmp_path: Path) -> None:
     plots.save(plots.confusion_matrix(counts(102), [f"class {i}" for i in range(102)]), tmp_path / "a.png")
-    assert max(Image.open(tmp_path / "a.png").size) < 2500
+    with Image.open(tmp_path / "a.png") as image:
+        assert max(image.size) < 2500
     assert (tmp_path / "a.png").stat().st_size < 1_000_000
 
 

@@ -29,9 +29,11 @@ _WIDEST = 16.0
 def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     """Draw counts (k, k), rows true and columns predicted, coloured by their share of the row.
 
-    Counts are printed for up to 40 classes, zeros for up to 12. Long names lose their middle; of very many classes
-    only every second, third, ... is named.
+    Counts are printed for up to 40 classes, zeros for up to 12; beyond, the colours go with the square root, so that
+    single confusions show. Long names lose their middle; of very many classes only every second, third, ... is named.
     """
+    from matplotlib.colors import PowerNorm
+
     counts = np.asarray(matrix, dtype=np.int64)
     names, fonts = _drawable(classes)
     side = float(np.clip(1.9 * np.sqrt(len(names)), 3.2, _WIDEST))
@@ -39,10 +41,11 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     step = int(np.ceil(7.5 / cell))
     size = min(10.0, 0.78 * cell * step)
     margin = 0.62 * size / 72 * max(map(_columns, names)) + 0.8
-    figure, axes = _figure(side + margin + 1.0, side + margin)
+    figure, axes = _figure(1.06 * side + margin + 0.8, side + margin)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05, aspect=30, pad=0.02)
+    numbered = len(names) <= _MOST_NUMBERED
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(1 if numbered else 0.5, vmin=0, vmax=1))
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.04, aspect=35, pad=0.02)
     ticks = np.arange(0, len(names), step)
     upright = 0.62 * size * max(map(_columns, names)) > 0.95 * cell
     for axis, rotation in ((axes.xaxis, 90 if upright else 0), (axes.yaxis, 0)):
@@ -50,7 +53,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
         for label in axis.get_ticklabels():
             label.set_parse_math(False)  # a dollar sign in a name is a dollar sign
     axes.set(xlabel="predicted", ylabel="true")
-    if len(names) <= _MOST_NUMBERED:
+    if numbered:
         _print_counts(axes, counts, share, cell)
     return figure
 
@@ -62,7 +65,7 @@ def regularisation(C: Sequence[float], mean: Sequence[float], std: Sequence[floa
     best = int(np.argmin(np.abs(np.log(x / chosen))))
     axes.axvline(x[best], color=_ORANGE, linewidth=1, linestyle="--")
     axes.errorbar(x, y, yerr=spread, color=_BLUE, marker="o", markersize=4, capsize=3, linewidth=1.5)
-    axes.plot(x[best], y[best], marker="D", markersize=9, color=_ORANGE, linestyle="none")
+    axes.plot(x[best], y[best], marker="D", markersize=9, color=_ORANGE, linestyle="none", zorder=5)
     axes.set_xscale("log")
     axes.set(xlabel="C (to the right: less regularisation)", ylabel="cross-validated accuracy")
     axes.set_title(f"chosen: C = {x[best]:.3g}, accuracy {y[best]:.3f} ± {spread[best]:.3f}", fontsize=11)
@@ -83,13 +86,12 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
     count, confidence, accuracy = reliability_bins(p, y)
     edges = np.linspace(0, 1, len(count) + 1)
     figure, (top, bottom) = _stacked(5.0, 6.0)
-    top.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    width = edges[1]
-    top.bar(edges[:-1], np.nan_to_num(accuracy), width, align="edge", color=_BLUE, edgecolor="white", label="measured")
-    known = count > 0
-    top.plot(confidence[known], accuracy[known], marker="D", color=_ORANGE, linestyle="none", label="mean confidence")
+    width, known = edges[1], count > 0
+    top.bar(edges[:-1], np.nan_to_num(accuracy), width, align="edge", color=_BLUE, edgecolor="white", label="accuracy")
+    top.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1.2, label="perfect calibration")
+    top.plot(confidence[known], accuracy[known], marker="D", color=_ORANGE, linestyle="none", label="mean of the bin")
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    top.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     top.set_title(f"expected calibration error {expected_calibration_error(p, y):.3f}, n = {len(y):,}", fontsize=11)
     bottom.bar(edges[:-1], count, width, align="edge", color=_GREY, edgecolor="white")
     bottom.set(xlabel="confidence (highest probability)", ylabel="images")
@@ -153,10 +155,8 @@ def _fonts(letters: set[str]) -> tuple[list[str], set[str]]:
 
     fonts = ["DejaVu Sans"]  # comes with matplotlib
     missing = letters - _letters(font_manager.findfont(fonts[0]))
-    installed = (
-        sorted({entry.name: entry.fname for entry in font_manager.fontManager.ttflist}.items()) if missing else []
-    )
-    for name, file in installed:
+    regular = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist if entry.weight == 400}
+    for name, file in sorted(regular.items()) if missing else ():
         # The font of last resort has a box for everything.
         found = set() if name.startswith("Last Resort") else missing & _letters(file)
         if found:
@@ -168,7 +168,10 @@ def _fonts(letters: set[str]) -> tuple[list[str], set[str]]:
 def _letters(font: str) -> set[str]:
     from matplotlib.font_manager import get_font
 
-    return {chr(code) for code in get_font(font).get_charmap()}
+    try:
+        return {chr(code) for code in get_font(font).get_charmap()}
+    except (OSError, RuntimeError):  # gone since the list was made, or damaged
+        return set()
 
 
 def _shortened(name: str) -> str:

@@ -59,10 +59,10 @@ def test_calibration_beats_the_softmax_of_raw_scores(digits: Set, more_digits: S
     random = np.random.default_rng(0)
     codes, labels = digits[0][digits[1] < k], digits[1][digits[1] < k]
     test, truth = more_digits[0][more_digits[1] < k], more_digits[1][more_digits[1] < k]
-    noisy, test = (x + random.normal(size=x.shape) * 6 for x in (codes, test))  # hard enough to be wrong at times
-    head = LinearSVM().fit(codes, labels)
-    raw = softmax(test @ head.coef_.T + head.intercept_, axis=1)
-    assert log_loss(truth, head.predict_proba(test)) < 0.9 * log_loss(truth, raw)
+    noisy, hard = (x + random.normal(size=x.shape) * 6 for x in (codes, test))  # to be wrong at times
+    head = LinearSVM().fit(noisy, labels)
+    raw = softmax(hard @ head.coef_.T + head.intercept_, axis=1)
+    assert log_loss(truth, head.predict_proba(hard)) < 0.9 * log_loss(truth, raw)
 
 
 def test_the_temperature_comes_from_out_of_fold_scores(digits: Set) -> None:

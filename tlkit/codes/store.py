@@ -53,7 +53,8 @@ class CodesStore:
             missing = LazyImages(images.__getitem__, list(wanted.values()))
             self._extract(backbone, missing, list(wanted), taps)
         errors |= {row: self._unreadable[key] for row, key in keys.items() if key in self._unreadable}
-        return Codes({tap: _table(table, keys, len(images)) for tap, table in zip(taps, tables, strict=True)}, errors)
+        values = {tap: _table(table, keys, len(images)) for tap, table in zip(taps, tables, strict=True)}
+        return Codes(values, dict(sorted(errors.items())))
 
     def _extract(self, backbone: Backbone, images: Sequence[Image], keys: list[str], taps: Sequence[str]) -> None:
         new = extract(backbone, images, taps, **self.settings)
