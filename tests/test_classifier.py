@@ -1,7 +1,9 @@
 """A classifier that was saved is the one that was fitted."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,15 +66,14 @@ def test_one_row_a_file_also_for_unreadable_ones(fitted: Classifier, images: lis
     assert table.columns.tolist() == ["file", "predicted", "probability", *(f"p({c})" for c in range(10)), "error"]
     assert table["error"].isna().tolist() == [True, False, False]
     assert table["predicted"].isna().tolist() == [False, True, True]
-    assert table.loc[0, "probability"] == table.loc[0, f"p({table.loc[0, 'predicted']})"]
+    first = table.to_dict("records")[0]
+    assert first["probability"] == first[f"p({first['predicted']})"]
     with pytest.raises(TlkitError, match=r"cannot read .*b\.png .*c\.png"):
         fitted.predict_proba([good, bad, missing])
     assert fitted.predict([str(bad)])["error"].notna().all()
 
 
-def test_undecodable_file_names_have_their_row(
-    fitted: Classifier, images: list[Image.Image], tmp_path: Path
-) -> None:
+def test_undecodable_file_names_have_their_row(fitted: Classifier, images: list[Image.Image], tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.png"
     images[0].save(path)
     assert fitted.predict([path])["file"].tolist() == [str(tmp_path / "caf?.png")]
@@ -112,7 +113,9 @@ def test_other_weights_are_refused(fitted: Classifier, tmp_path: Path) -> None:
         (lambda record: record["preprocess"].update(crop_pct=0.1), "fitted with the preprocess"),
     ],
 )
-def test_a_damaged_record_is_explained(fitted: Classifier, change, message: str, tmp_path: Path) -> None:  # noqa: ANN001
+def test_a_damaged_record_is_explained(
+    fitted: Classifier, change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
     fitted.save(tmp_path)
     path = tmp_path / "classifier.json"
     record = json.loads(path.read_text())

@@ -32,7 +32,8 @@ def test_codes_of_several_taps_and_of_paths(tmp_path: Path) -> None:
     taps = [tap.name for tap in codes.fit(IMAGES).backbone_.taps][-2:]
     both = CNNCodes(tap=taps).fit_transform(IMAGES[:2])
     np.testing.assert_array_equal(both[:, -codes.transform(IMAGES[:2]).shape[1] :], codes.transform(IMAGES[:2]))
-    np.testing.assert_allclose(codes.transform([str(tmp_path / "scan.png")]), codes.transform(IMAGES[:1]), rtol=1e-5)
+    from_file = codes.transform([str(tmp_path / "scan.png")])
+    np.testing.assert_allclose(from_file, codes.transform(IMAGES[:1]), rtol=1e-4, atol=1e-5)
     assert clone(CNNCodes(tap=taps)).tap == taps
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tlkit import files, registry, tables
 from tlkit.codes import CodesStore
-from tlkit.data import Image
+from tlkit.data import Image, as_images
 from tlkit.errors import TlkitError, some
 from tlkit.heads import LinearSVM, load_head, save_head
 
@@ -45,7 +45,7 @@ class Classifier:
     head: LinearSVM
     training: dict[str, Any] = field(default_factory=dict)
 
-    def predict_proba(self, images: Sequence[Image], store: CodesStore | None = None) -> NDArray[np.float32]:
+    def predict_proba(self, images: Sequence[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
         """Return the probability of each class, float32 (n, k); rows sum to 1.
 
         Raises:
@@ -57,7 +57,7 @@ class Classifier:
         return probabilities
 
     def predict(
-        self, images: Sequence[Image], *, files: Sequence[str] | None = None, store: CodesStore | None = None
+        self, images: Sequence[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
     ) -> pd.DataFrame:
         """Label images: one row each, also for those that cannot be read.
 
@@ -86,10 +86,9 @@ class Classifier:
         return pd.DataFrame({**frame, **columns, "error": pd.Series(reasons, dtype=object)})
 
     def _probabilities(
-        self, images: Sequence[Image], store: CodesStore | None
+        self, images: Sequence[Image | str], store: CodesStore | None
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
-        paths = [Path(image) if isinstance(image, str) else image for image in images] if _has_text(images) else images
-        codes = (store or CodesStore()).codes(self.backbone, paths, self.taps)
+        codes = (store or CodesStore()).codes(self.backbone, as_images(images), self.taps)
         readable = [row for row in range(len(images)) if row not in codes.errors]
         probabilities = np.full((len(images), len(self.classes)), np.nan, dtype=np.float32)
         if readable:
@@ -149,10 +148,6 @@ class Classifier:
         return Classifier(
             tuple(record["classes"]), backbone, tuple(record["taps"]), load_head(folder), record["training"]
         )
-
-
-def _has_text(images: Sequence[Image]) -> bool:
-    return isinstance(images, list | tuple) and any(isinstance(image, str) for image in images)
 
 
 def _read_record(path: Path) -> dict[str, Any]:

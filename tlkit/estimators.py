@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tlkit import registry
 from tlkit.codes import CodesStore, known_taps
-from tlkit.data import Image, ImageData
+from tlkit.data import Image, ImageData, as_images
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.strategies import Resources
 from tlkit.workflow import build_backbone
@@ -59,7 +58,7 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             TlkitError: some of the images cannot be read.
         """
         check_is_fitted(self)
-        images = _images(X)
+        images = as_images(X)
         codes = self.store_.codes(self.backbone_, images, self.taps_)
         if codes.errors:
             raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in codes.errors.items()])}.")
@@ -87,7 +86,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UsageError: X and y do not fit, or settings are wrong.
             TlkitError: some of the images cannot be read.
         """
-        images, labels = _images(X), np.asarray(y)
+        images, labels = as_images(X), np.asarray(y)
         if labels.shape != (len(images),):
             raise UsageError(f"X has {len(images)} images, but y has the shape {labels.shape}.")
         self.classes_ = np.unique(labels)
@@ -104,7 +103,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             TlkitError: some of the images cannot be read.
         """
         check_is_fitted(self)
-        probabilities: NDArray[np.float32] = self.classifier_.predict_proba(_images(X))
+        probabilities: NDArray[np.float32] = self.classifier_.predict_proba(as_images(X))
         return probabilities[:, [self.classifier_.classes.index(str(c)) for c in self.classes_.tolist()]]
 
     def predict(self, X: Sequence[Image | str]) -> NDArray[Any]:
@@ -122,12 +121,8 @@ def _settings(kind: str, choice: Choice) -> dict[str, Any]:
     return settings
 
 
-def _images(X: Sequence[Image | str]) -> list[Image]:
-    return [Path(image) if isinstance(image, str) else image for image in X]
-
-
 def _as_data(
-    images: list[Image], labels: NDArray[Any], classes: NDArray[Any], groups: NDArray[np.str_] | None
+    images: Sequence[Image], labels: NDArray[Any], classes: NDArray[Any], groups: NDArray[np.str_] | None
 ) -> ImageData:
     names = sorted({str(c) for c in classes.tolist()})
     if len(names) != len(classes):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from tlkit import files, registry, runs, validate
 from tlkit.errors import TlkitError
@@ -84,7 +86,7 @@ def fit(
         store = CodesStore(**codes)
         classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed))
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
-        metrics, predictions = measure(classifier, images, images.held_out, store)
+        metrics, predictions, _ = measure(classifier, images, images.held_out, store)
         metrics |= {"unreadable": len(images.unreadable), "training": classifier.training}
         classifier.save(out / runs.MODEL)
         files.write_json(out / "data.json", {**inspection, "unreadable": dict(images.unreadable)})
@@ -96,7 +98,7 @@ def fit(
 def evaluate(
     *,
     run: str,
-    data: dict[str, Any] | None,
+    data: dict[str, Any] | None = None,
     split: Literal["train", "val", "test", "all"] | None,
     out: str | None,
     weights: str | None,
@@ -117,14 +119,11 @@ def evaluate(
     images = load_data(data, seed, split=False) if data else load_data(config["data"], config["seed"])
     classifier = Classifier.load(source / runs.MODEL, weights)
     images = images.aligned(classifier.classes)
-    chosen = split or ("all" if images.split is None else images.held_out)
+    chosen = split or images.held_out
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes, "seed": seed}
     with runs.directory(folder, record) as folder:
-        store = CodesStore(**codes)
-        images = images.without(store.codes(classifier.backbone, images.images, classifier.taps).errors)
-        metrics, predictions = measure(classifier, images, chosen, store)
-        metrics |= {"unreadable": len(images.unreadable)}
+        metrics, predictions, images = measure(classifier, images, chosen, CodesStore(**codes))
         _write_results(folder, metrics, predictions, classifier)
     print(report.of_evaluation(images, metrics, _short(folder)))
     return Run(folder, classifier, metrics, predictions)
@@ -199,14 +198,15 @@ def plugins(*, show: str | None, check: str | None) -> None:
 
 
 def load_data(settings: Mapping[str, Any], seed: int, split: bool = True) -> ImageData:
-    """Read labelled images from the source that the settings name, split unless told otherwise."""
+    """Read labelled images from the source that the settings name; with `split=False` those without one are all test."""
     from tlkit.data import prepare
 
     common = {name for name, p in signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
     images: ImageData = registry.build("data", {key: value for key, value in settings.items() if key not in common})
-    if not split:
-        return images
-    return prepare(images, seed, **{key: value for key, value in settings.items() if key in common})
+    if split:
+        return prepare(images, seed, **{key: value for key, value in settings.items() if key in common})
+    places = np.full(len(images), "test") if images.split is None else images.split
+    return replace(images, split=places, on_error=settings.get("on_error", "skip"))
 
 
 def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
@@ -221,25 +221,30 @@ def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
 
 def measure(
     classifier: Classifier, images: ImageData, split: str, store: CodesStore
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> tuple[dict[str, Any], pd.DataFrame, ImageData]:
     """Predict one split, or "all", of labelled images and compute the metrics.
 
-    Raises:
-        TlkitError: the split is empty.
-    """
-    import numpy as np
+    Returns:
+        metrics, predictions, and the readable images they are about.
 
+    Raises:
+        TlkitError: the split is empty, or nothing in it can be read.
+    """
     from tlkit.evaluation import evaluate as metrics_of
 
     rows = np.arange(len(images)) if split == "all" else images.rows(split)
     if len(rows) == 0:
         raise TlkitError(f"split={split}: {images.name} has no such images. Splits: {images.split_sizes()}.")
     part = images.select(rows)
+    part = part.without(store.codes(classifier.backbone, part.images, classifier.taps).errors)
+    if len(part) == 0:
+        raise TlkitError(f"split={split}: not one of its {len(rows)} images can be read.")
     predictions = classifier.predict(part.images, files=part.files, store=store)
     probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
-    metrics = {"split": split, **metrics_of(probabilities, part.labels, classifier.classes)}
+    measured = metrics_of(probabilities, part.labels, classifier.classes)
+    metrics = {"split": split, "unreadable": len(part.unreadable), **measured}
     predictions.insert(1, "label", [part.classes[label] for label in part.labels])
-    return metrics, predictions.drop(columns="error")
+    return metrics, predictions.drop(columns="error"), part
 
 
 def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier) -> None:

@@ -1,10 +1,13 @@
 """Codes against plain timm on the same pixels, and the store that does not compute twice."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -35,36 +38,33 @@ def with_bad_file(tmp_path: Path, scans: list[Image.Image]) -> list[Path]:
     return paths
 
 
-def test_codes_are_what_plain_timm_computes(tiny: Backbone, scans: list[Image.Image]) -> None:
+def _plain_timm(folder: Path, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    """What one writes without tlkit: timm's model, timm's transform, the activations before the classifier."""
     import timm
-    from timm.data import create_transform
+    import timm.data
 
-    folder = Path(tiny.weights.source) if tiny.weights else Path()
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    config = {key: model.pretrained_cfg[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
-    transform = create_transform(**config, is_training=False)
-    batch = torch.stack([transform(scan.convert("RGB")) for scan in scans])
+    model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    library: Any = timm.data
+    transform = library.create_transform(**library.resolve_model_data_config(model), is_training=False)
     with torch.inference_mode():
-        expected = model.forward_head(model.forward_features(batch), pre_logits=True).numpy()
+        codes: NDArray[np.float32] = model(torch.stack([transform(image) for image in images])).numpy()
+    return codes
+
+
+def test_codes_are_what_plain_timm_computes(tiny: Backbone, scans: list[Image.Image]) -> None:
+    assert tiny.weights is not None
+    expected = _plain_timm(Path(tiny.weights.source), [scan.convert("RGB") for scan in scans])
     codes = extract(tiny, scans, ["pool"], batch_size=7).values["pool"]
     assert codes.dtype == np.float32
     np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_real_photographs_with_real_weights_match_plain_timm(assets: Path) -> None:
-    import timm
-    from timm.data import create_transform
-
     weights = assets / "weights" / "mobilenetv2_100.keras_in1k"
     paths = sorted((assets / "data" / "hymenoptera" / "val" / "ants").iterdir())[:6]
-    model = timm.create_model(f"local-dir:{weights}", pretrained=True, num_classes=0).eval()
-    config = {key: model.pretrained_cfg[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
-    transform = create_transform(**config, is_training=False)
-    with torch.inference_mode():
-        expected = model(torch.stack([transform(decode(path)) for path in paths])).numpy()
     backbone = registry.build("backbone", {"name": "mobilenetv2_100", "weights": str(weights)})
     codes = extract(backbone, paths, ["blocks.2", "pool"]).values
-    np.testing.assert_allclose(codes["pool"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(codes["pool"], _plain_timm(weights, [decode(p) for p in paths]), rtol=1e-4, atol=1e-5)
     assert codes["blocks.2"].shape == (6, 32)
 
 

@@ -28,5 +28,5 @@ def test_it_is_found_described_and_checked_once_installed(tmp_path: Path) -> Non
     assert "tlkit-example-backbone 0.1.0" in run("-m", "tlkit", "plugins", "show=smallnet", **path)
     assert "smallnet passes all checks" in run("-m", "tlkit", "plugins", "check=smallnet", **path)
     job = run("-m", "tlkit", "fit", "backbone=smallnet_wide", "--cfg", "job", "-p", "backbone", **path)
-    assert job.split() == ["name:", "smallnet", "width:", "32"]
+    assert job.splitlines()[1:3] == ["name: smallnet", "width: 32"]  # after a line that names the package
     run("-m", "pytest", "-q", "-W", "error", "-c", str(source / "pyproject.toml"), str(source / "tests"), **path)

@@ -1,6 +1,6 @@
 """Labelled pictures: where they come from, how they are split, read and prepared for a network."""
 
-from tlkit.data.find import find_images
+from tlkit.data.find import as_images, find_images
 from tlkit.data.imagedata import ImageData
 from tlkit.data.images import Image, UnreadableImage, decode, digest, list_images
 from tlkit.data.inspection import inspect
@@ -12,6 +12,7 @@ __all__ = [
     "ImageData",
     "Preprocess",
     "UnreadableImage",
+    "as_images",
     "decode",
     "digest",
     "find_images",

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from tlkit.data.images import list_images
+from tlkit.data.imagedata import LazyImages
+from tlkit.data.images import Image, list_images
 from tlkit.errors import TlkitError, did_you_mean
 
 
@@ -34,6 +35,16 @@ def find_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise TlkitError(f"images={images}: no such folder, file or pattern.{did_you_mean(path.name, siblings)}")
     return found
+
+
+def as_images(images: Sequence[Image | str]) -> LazyImages:
+    """Let text stand for the path that it spells; nothing is opened."""
+
+    def one(row: int) -> Image:
+        image = images[row]
+        return Path(image) if isinstance(image, str) else image
+
+    return LazyImages(one, range(len(images)))
 
 
 def _is_many(item: str | Path) -> bool:
