@@ -83,7 +83,7 @@ def test_text_is_a_path(fitted: Classifier, images: list[Image.Image], tmp_path:
     images[0].save(tmp_path / "a.png")
     np.testing.assert_array_equal(
         fitted.predict_proba([str(tmp_path / "a.png")]),
-        fitted.predict_proba([tmp_path / "a.png"]),  # type: ignore[list-item]
+        fitted.predict_proba([tmp_path / "a.png"]),
     )
 
 

@@ -1,5 +1,6 @@
 """Tables come back from each format as they were."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ TABLE = pd.DataFrame(
         ("t.PARQUET", pd.read_parquet),
     ],
 )
-def test_round_trip(name: str, read, tmp_path: Path) -> None:  # noqa: ANN001
+def test_round_trip(name: str, read: Callable[[Path], pd.DataFrame], tmp_path: Path) -> None:
     tables.write(TABLE, tmp_path / name)
     pd.testing.assert_frame_equal(read(tmp_path / name), TABLE, check_dtype=False)
     assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -193,19 +193,39 @@ def test_a_moved_run_still_predicts(here: Path, run: Path, scans: Path) -> None:
     assert len(tlkit.load(moved).predict([next(scans.rglob("*.png"))])) == 1
 
 
+def _as_it_is(root: Path) -> None:
+    """Leave the images alone."""
+
+
+def _one_class(root: Path) -> None:
+    shutil.rmtree(root / "digit 1")
+    shutil.rmtree(root / "digit 2")
+
+
+def _empty_class(root: Path) -> None:
+    (root / "digit 3").mkdir()
+
+
+def _all_broken(root: Path) -> None:
+    for path in root.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:50])
+
+
 @pytest.mark.parametrize(
     ("arrange", "words", "message"),
     [
-        (lambda root: [], ["data.root=nowhere"], "no such folder"),
-        (lambda root: [shutil.rmtree(root / f"digit {d}") for d in (1, 2)], [], "class"),
-        (lambda root: (root / "digit 3").mkdir(), [], "digit 3"),
-        (lambda root: [], ["backbone=vgg16", "backbone.weights=nowhere"], "nowhere"),
+        (_as_it_is, ["data.root=nowhere"], "no such folder"),
+        (_one_class, [], "at least two classes, found digit 0"),
+        (_empty_class, [], "digit 3"),
+        (_all_broken, [], "no readable training picture is left of class digit 0, digit 1, digit 2"),
+        (_as_it_is, ["backbone=vgg16", "backbone.weights=nowhere"], "nowhere"),
+        (_as_it_is, ["codes.device=warp"], "device=warp: not available here"),
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(
     here: Path,
     scans: Path,
-    arrange: Callable[[Path], object],
+    arrange: Callable[[Path], None],
     words: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],

@@ -17,9 +17,9 @@ EXTENSIONS = (".csv", ".jsonl", ".parquet")
 
 
 def printable(name: str) -> str:
-    """Replace what no table can hold: the undecodable part of a file name.
+    r"""Replace what no table can hold: the undecodable part of a file name.
 
-    >>> printable("caf\\udce9.jpg")
+    >>> printable("caf\udce9.jpg")
     'caf?.jpg'
     """
     return name.encode(errors="replace").decode()

@@ -198,7 +198,7 @@ def plugins(*, show: str | None, check: str | None) -> None:
 
 
 def load_data(settings: Mapping[str, Any], seed: int, split: bool = True) -> ImageData:
-    """Read labelled images from the source that the settings name; with `split=False` those without one are all test."""
+    """Read labelled images from the source that the settings name; `split=False` makes those without one all test."""
     from tlkit.data import prepare
 
     common = {name for name, p in signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
