@@ -215,7 +215,7 @@ def _all_broken(root: Path) -> None:
     ("arrange", "words", "message"),
     [
         (_as_it_is, ["data.root=nowhere"], "no such folder"),
-        (_one_class, [], "at least two classes, found digit 0"),
+        (_one_class, [], "holds a single class folder"),
         (_empty_class, [], "digit 3"),
         (_all_broken, [], "no readable training picture is left of class digit 0, digit 1, digit 2"),
         (_as_it_is, ["backbone=vgg16", "backbone.weights=nowhere"], "nowhere"),

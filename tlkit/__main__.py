@@ -1,7 +1,5 @@
 """`python -m tlkit` is the same as `tlkit`."""
 
-import sys
+from tlkit.cli import program
 
-from tlkit.cli import main
-
-sys.exit(main())
+program()

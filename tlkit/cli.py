@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tlkit.errors import TlkitError, UsageError, did_you_mean
 
@@ -45,6 +45,16 @@ def main(argv: list[str] | None = None) -> int:
             )
             return UsageError.exit_code
     return 0
+
+
+def program() -> NoReturn:
+    """Be the program `tlkit`: end the process with what `main` returns."""
+    code = main()
+    if code == INTERRUPTED:  # at once: Python would wait for threads, and may forget the code
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 _SEE_ALSO = """

@@ -216,5 +216,5 @@ def test_loading_in_another_thread_goes_on(original: dict[str, Tensor]) -> None:
     other = torch.nn.Linear(1, 1)
     with _loading_kept() as kept, ThreadPoolExecutor(1) as pool:
         pool.submit(other.load_state_dict, {"weight": torch.ones(1, 1), "bias": torch.ones(1)}).result()
-    assert float(other.weight) == 1
+    assert other.weight.item() == 1
     assert not kept
