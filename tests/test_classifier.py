@@ -110,6 +110,7 @@ def test_other_weights_are_refused(fitted: Classifier, tmp_path: Path) -> None:
         (lambda record: record.pop("classes"), "not a saved classifier: it lacks some of"),
         (lambda record: record.update(format=99), "format 99, but this tlkit reads 1"),
         (lambda record: record["backbone"].update(name="os.system"), "no backbone called 'os.system'"),
+        (lambda record: record["backbone"].update(_target_="os.system"), "_target_: no such setting"),
         (lambda record: record["preprocess"].update(crop_pct=0.1), "fitted with the preprocess"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit import files, registry, tables
+from tlkit import files, registry, tables, validate
 from tlkit.codes import CodesStore
 from tlkit.data import Image, as_images
 from tlkit.errors import TlkitError, some
@@ -134,6 +134,7 @@ class Classifier:
         spec = dict(record["backbone"])
         if weights is not None or record["sha256"] is None:
             spec["weights"] = weights or str(folder / _WEIGHTS)
+        validate.check_plugin("backbone", spec)
         backbone: Backbone = registry.build("backbone", spec)
         found = backbone.weights.sha256 if backbone.weights else None
         if record["sha256"] is not None and found != record["sha256"]:

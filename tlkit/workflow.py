@@ -115,8 +115,7 @@ def evaluate(
     from tlkit.evaluation import report
 
     source = runs.find(run)
-    config = runs.read_config(source)
-    images = load_data(data, seed, split=False) if data else load_data(config["data"], config["seed"])
+    images = load_data(data, seed, split=False) if data else _data_of(source)
     classifier = Classifier.load(source / runs.MODEL, weights)
     images = images.aligned(classifier.classes)
     chosen = split or images.held_out
@@ -207,6 +206,16 @@ def load_data(settings: Mapping[str, Any], seed: int, split: bool = True) -> Ima
         return prepare(images, seed, **{key: value for key, value in settings.items() if key in common})
     places = np.full(len(images), "test") if images.split is None else images.split
     return replace(images, split=places, on_error=settings.get("on_error", "skip"))
+
+
+def _data_of(run: Path) -> ImageData:
+    """Read the images that a run was made with, split as they were then."""
+    config = runs.read_config(run)
+    settings, seed = config.get("data"), config.get("seed")
+    if not isinstance(settings, dict) or not isinstance(seed, int):
+        raise TlkitError(f"{run / runs.CONFIG}: it does not say what data the run was made with. Give data=NAME.")
+    validate.check_plugin("data", settings)
+    return load_data(settings, seed)
 
 
 def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:

@@ -44,9 +44,10 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
         num_classes=0,
         **config["model_args"],
     )
-    # timm knows the architecture at another size; and where the package lies must not get into the record of a run.
-    return dataclasses.replace(
-        backbone,
-        preprocess=Preprocess.from_timm(config["pretrained_cfg"]),
-        spec=backbone.spec | ({"weights": weights} if weights == "pretrained" else {}),
-    )
+    # timm knows the architecture at another size.
+    backbone = dataclasses.replace(backbone, preprocess=Preprocess.from_timm(config["pretrained_cfg"]))
+    if weights != "pretrained" or backbone.weights is None:
+        return backbone
+    # Where the package lies must not get into the record of a run.
+    origin = dataclasses.replace(backbone.weights, source=__name__, dataset="formula-driven images")
+    return dataclasses.replace(backbone, weights=origin, spec=backbone.spec | {"weights": weights})

@@ -44,7 +44,7 @@ def test_parts_have_other_images_of_the_same_classes() -> None:
 def test_ifs_keep_the_bounds_of_the_paper(seed: int) -> None:
     systems = ifs(5, torch.Generator().manual_seed(seed))
     assert systems.shape == (5, MOST_MAPS, 7)
-    singular = torch.linalg.svdvals(systems[..., :4].unflatten(-1, (2, 2)))
+    singular = torch.linalg.svdvals(systems[..., :4].reshape(-1, MOST_MAPS, 2, 2))
     used = systems[..., 6] > 0
     maps = used.sum(1)
     factor = ((singular[..., 0] + 2 * singular[..., 1]) * used).sum(1)

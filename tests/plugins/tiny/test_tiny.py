@@ -67,7 +67,10 @@ def test_a_folder_and_a_file_give_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_a_run_does_not_remember_where_the_package_lies() -> None:
-    assert tiny().spec == {"name": "tiny", "weights": "pretrained"}
+    backbone = tiny()
+    assert backbone.spec == {"name": "tiny", "weights": "pretrained"}
+    assert backbone.weights is not None
+    assert backbone.weights.source == "tlkit_plugins.tiny"
 
 
 def test_missing_weights_are_explained() -> None:
