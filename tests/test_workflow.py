@@ -61,6 +61,7 @@ def test_a_run_directory_is_whole(run: Path) -> None:
         "metrics.json",
         "model",
         "predictions.csv",
+        "regularisation.png",
         "reliability.png",
     }
     for name in ("metrics.json", "data.json", "environment.json"):

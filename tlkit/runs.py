@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -95,7 +94,6 @@ def environment() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "accelerator": str(accelerator) if accelerator else None,
         "packages": {name: version(name) for name in _PACKAGES},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 
 

@@ -89,6 +89,7 @@ def fit(
         metrics, predictions, _ = measure(classifier, images, images.held_out, store)
         metrics |= {"unreadable": len(images.unreadable), "training": classifier.training}
         classifier.save(out / runs.MODEL)
+        _draw_search(classifier.training, out)
         files.write_json(out / "data.json", {**inspection, "unreadable": dict(images.unreadable)})
         _write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, _short(out)))
@@ -267,6 +268,16 @@ def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame
     tables.write(predictions, out / "predictions.csv")
     files.write_json(out / "environment.json", runs.environment())
     files.write_json(out / runs.METRICS, metrics)
+
+
+def _draw_search(training: Mapping[str, Any], out: Path) -> None:
+    """Draw how the cross-validation chose C, where there was a choice."""
+    from tlkit import plots
+
+    search = training["cv"]
+    if len(search["C"]) > 1:
+        figure = plots.regularisation(search["C"], search["accuracy"], search["std"], training["C"])
+        plots.save(figure, out / "regularisation.png")
 
 
 def _short(path: Path) -> str:
