@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 EXAMPLE = Path(__file__).parents[2] / "plugins/example"
 
 
@@ -19,7 +17,6 @@ def run(*words: str, **environment: str) -> str:
     return told.stdout
 
 
-@pytest.mark.full
 def test_it_is_found_described_and_checked_once_installed(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
@@ -29,4 +26,6 @@ def test_it_is_found_described_and_checked_once_installed(tmp_path: Path) -> Non
     assert "smallnet passes all checks" in run("-m", "tlkit", "plugins", "check=smallnet", **path)
     job = run("-m", "tlkit", "fit", "backbone=smallnet_wide", "--cfg", "job", "-p", "backbone", **path)
     assert job.splitlines()[1:3] == ["name: smallnet", "width: 32"]  # after a line that names the package
+    small = ["strategy.allow_random=true", "strategy.C=0.001", "strategy.cv=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert "test accuracy" in run("-m", "tlkit", "fit", "backbone=smallnet", "backbone.width=8", *small, **path)
     run("-m", "pytest", "-q", "-W", "error", "-c", str(source / "pyproject.toml"), str(source / "tests"), **path)
