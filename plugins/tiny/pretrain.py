@@ -170,7 +170,8 @@ def _thicken(figures: Tensor, generator: Generator) -> Tensor:
     n = len(figures)
     wide: Tensor = functional.max_pool2d(figures, 3, 1, 1)
     thick = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, wide, figures)
-    return (thick * uniform(1, 2.5, (n, 1, 1, 1), generator)).clamp(max=1)
+    lit: Tensor = (thick * uniform(1, 2.5, (n, 1, 1, 1), generator)).clamp(max=1)
+    return lit
 
 
 def _background(n: int, size: int, light: Tensor, generator: Generator) -> Tensor:
@@ -188,8 +189,9 @@ def _colour(figures: Tensor, tint: Tensor, behind: Tensor, light: Tensor, genera
     low, high = (
         torch.where(light, value - 0.45, value) for value in uniform(0.5, 1, (2, n, 1, 1, 1), generator).sort(0)[0]
     )
-    opaque = (figures * uniform(1, 3, (n, 1, 1, 1), generator)).clamp(max=1)
-    return behind + opaque * (colour * (low + (high - low) * figures) - behind)
+    opaque: Tensor = (figures * uniform(1, 3, (n, 1, 1, 1), generator)).clamp(max=1)
+    scene: Tensor = behind + opaque * (colour * (low + (high - low) * figures) - behind)
+    return scene
 
 
 def _blur(scene: Tensor, generator: Generator) -> Tensor:

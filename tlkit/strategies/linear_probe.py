@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from tlkit.errors import TlkitError
 from tlkit.progress import progress
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier
     from tlkit.data import ImageData
     from tlkit.strategies.resources import Resources
+
+log = logging.getLogger(__name__)
 
 
 def linear_probe(
@@ -51,6 +55,8 @@ def linear_probe(
 
     taps = known_taps(backbone, tap, "strategy.tap")
     refuse_random(backbone, allow_random)
+    if resources.trainer:
+        log.warning("warning: linear_probe trains nothing, so these have no effect: %s", _spelled(resources.trainer))
     started = time.perf_counter()
     codes = resources.store.codes(backbone, data.images, taps)
     extracted = time.perf_counter()
@@ -72,6 +78,10 @@ def linear_probe(
         "seconds": {"codes": round(extracted - started, 2), "head": round(time.perf_counter() - extracted, 2)},
     }
     return Classifier(data.classes, backbone, tuple(taps), svm, training)
+
+
+def _spelled(trainer: Mapping[str, Any]) -> str:
+    return ", ".join(f"trainer.{key}={value}" for key, value in trainer.items())
 
 
 def refuse_random(backbone: Backbone, allow_random: bool) -> None:
