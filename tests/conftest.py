@@ -1,9 +1,12 @@
 """Shared fixtures: the real images and weights outside the repository, when this machine has them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Install = Callable[[str, str, str], None]
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,21 @@ def assets() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("TLKIT_TEST_ASSETS does not name a folder of test images and weights")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that lays out a distribution on sys.path as an installer does."""
+
+    def lay_out(name: str, code: str, entry_points: str) -> None:
+        folder = tmp_path / name
+        package = folder / name.replace("-", "_")
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(code)
+        info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(str(folder))
+
+    return lay_out

@@ -1,7 +1,6 @@
 """Plugins by name: what is installed, and what happens when one of them is broken."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -9,24 +8,6 @@ from tlkit import registry
 from tlkit.errors import TlkitError, UsageError
 
 Install = Callable[[str, str, str], None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Return a function that lays out a distribution on sys.path as an installer does."""
-
-    def lay_out(name: str, code: str, entry_points: str) -> None:
-        folder = tmp_path / name
-        package = folder / name.replace("-", "_")
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text(code)
-        info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(entry_points)
-        monkeypatch.syspath_prepend(str(folder))
-
-    return lay_out
 
 
 def test_our_own_plugins_come_through_the_same_door() -> None:

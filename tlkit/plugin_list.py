@@ -6,13 +6,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tlkit import registry
+from tlkit import registry, validate
 from tlkit.errors import TlkitError, UsageError, did_you_mean
 
 
 def show_all() -> None:
     """Print every plugin: kind, name, distribution, and what is wrong with it, if anything."""
-    table = Table("kind", "name", "from", "what it is")
+    table = Table("kind", "name", "from", "what it is", box=None, pad_edge=False)
     for kind in registry.KINDS:
         for name, eps in sorted(registry.entry_points(kind).items()):
             table.add_row(kind, name, escape(", ".join(map(registry.origin, eps))), escape(_first_line(kind, name)))
@@ -31,11 +31,13 @@ def show(name: str) -> None:
         origins = ", ".join(map(registry.origin, registry.entry_points(kind)[name]))
         print(f"{kind}={name}, from {origins} ({plugin.__module__}:{plugin.__qualname__})\n")
         print(inspect.getdoc(plugin) or "(no description)")
-        parameters = [p for p in inspect.signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        targets = validate.targets(kind, name)
+        parameters = [p for t in targets for p in inspect.signature(t).parameters.values() if p.kind is p.KEYWORD_ONLY]
         print("\nsettings:" if parameters else "\nno settings.")
         for p in parameters:
             default = "required" if p.default is p.empty else f"default {p.default!r}"
-            print(f"  {kind}.{p.name}: {inspect.formatannotation(p.annotation)}, {default}")
+            kinds = p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation)
+            print(f"  {kind}.{p.name}: {kinds}, {default}")
 
 
 def check(name: str) -> None:

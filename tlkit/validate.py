@@ -56,15 +56,24 @@ def _plugin_problems(kind: str, settings: Mapping[str, Any]) -> Iterator[str]:
         return
     try:
         yield from _unknown_model(kind, name, rest)
-        targets = [registry.get(kind, name)]
+        accepting = targets(kind, name)
     except TlkitError as err:
         yield f"{kind}={'/'.join([name, *filter(None, [rest.get('model')])])}: {err}"
         return
-    if kind == "data":
-        from tlkit.data import prepare
+    yield from (f"{kind}.{problem}" for problem in misfits(accepting, rest))
 
-        targets.append(prepare)
-    yield from (f"{kind}.{problem}" for problem in misfits(targets, rest))
+
+def targets(kind: str, name: str) -> list[Target]:
+    """Return the functions whose keyword-only parameters are the settings of a plugin.
+
+    Raises:
+        TlkitError: there is no such plugin, or it cannot be imported.
+    """
+    if kind != "data":
+        return [registry.get(kind, name)]
+    from tlkit.data import prepare  # what all sources share
+
+    return [registry.get(kind, name), prepare]
 
 
 def _unknown_model(kind: str, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -74,19 +83,19 @@ def _unknown_model(kind: str, name: str, settings: Mapping[str, Any]) -> Iterato
         yield f"{kind}={name}/{model}: {name} has no model called {model!r}.{did_you_mean(model, known)}"
 
 
-def misfits(targets: list[Target], settings: Mapping[str, Any]) -> Iterator[str]:
-    """Say which settings the keyword-only parameters of `targets` do not accept, and which they miss.
+def misfits(functions: list[Target], settings: Mapping[str, Any]) -> Iterator[str]:
+    """Say which settings the keyword-only parameters of `functions` do not accept, and which they miss.
 
     >>> def knn(*, k: int, metric: str = "cosine") -> None: ...
     >>> list(misfits([knn], {"k": "five", "metrik": "l2"}))
     ["metrik: no such setting. Did you mean 'metric'? Settings: k, metric.", "k: expected int, got 'five'."]
     """
-    parameters = [p for target in targets for p in inspect.signature(target).parameters.values()]
+    parameters = [p for target in functions for p in inspect.signature(target).parameters.values()]
     accepted = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in sorted(settings.keys() - accepted.keys()) if not accepts_any else []:
         yield f"{name}: no such setting.{did_you_mean(name, accepted)} Settings: {some(accepted, 12) or 'none'}."
-    hints = {name: hint for target in targets for name, hint in _hints(target).items()}
+    hints = {name: hint for target in functions for name, hint in _hints(target).items()}
     for name, parameter in accepted.items():
         hint = hints.get(name, Any)
         if name not in settings:
