@@ -218,7 +218,7 @@ def _all_broken(root: Path) -> None:
         (_as_it_is, ["data.root=nowhere"], "no such folder"),
         (_one_class, [], "holds a single class folder"),
         (_empty_class, [], "digit 3"),
-        (_all_broken, [], "no readable training picture is left of class digit 0, digit 1, digit 2"),
+        (_all_broken, [], "no readable training image is left of class digit 0, digit 1, digit 2"),
         (_as_it_is, ["backbone=vgg16", "backbone.weights=nowhere"], "nowhere"),
         (_as_it_is, ["codes.device=warp"], "device=warp: not available here"),
     ],

@@ -1,4 +1,4 @@
-"""Small trees of real picture files, and no network."""
+"""Small trees of real image files, and no network."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Plant:
-    """Make picture files, each of its own content, and whatever else the names ask for, below a folder."""
+    """Make image files, each of its own content, and whatever else the names ask for, below a folder."""
     rng = np.random.default_rng(0)
 
     def make(names: Iterable[str]) -> Path:

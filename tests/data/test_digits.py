@@ -18,4 +18,4 @@ def test_digits_are_scikit_learns() -> None:
     scans = np.stack([np.asarray(image) for image in data.images if isinstance(image, PIL.Image.Image)])
     np.testing.assert_array_equal(np.rint(scans / 255 * 16), theirs.images)
     assert decode(data.images[0]).size == (8, 8)
-    assert len(prepare(data, 0).rows("test")) == 359  # 359.4, in whole pictures
+    assert len(prepare(data, 0).rows("test")) == 359  # 359.4, in whole images

@@ -109,12 +109,12 @@ def test_relative_and_home_paths(plant: Plant, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a/1.jpg", "b/1.jpg", "loose.jpg"], r"pictures lie directly in .*root: loose\.jpg; expected one folder"),
-        (["1.jpg", "2.jpg"], r"pictures lie directly in .*1\.jpg, 2\.jpg; .*use data=manifest"),
-        (["a/1.jpg", "b/", "c/x.txt"], r"class folders without any picture: .*/root/b, .*/root/c\. Fill or remove"),
-        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/"], r"without any picture: .*/root/val/b\."),
-        (["a/", "b/notes.txt"], r"no pictures below .*root; expected one folder of pictures for each class"),
-        (["notes.txt"], "no pictures below"),
+        (["a/1.jpg", "b/1.jpg", "loose.jpg"], r"images lie directly in .*root: loose\.jpg; expected one folder"),
+        (["1.jpg", "2.jpg"], r"images lie directly in .*1\.jpg, 2\.jpg; .*use data=manifest"),
+        (["a/1.jpg", "b/", "c/x.txt"], r"class folders without any image: .*/root/b, .*/root/c\. Fill or remove"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/"], r"without any image: .*/root/val/b\."),
+        (["a/", "b/notes.txt"], r"no images below .*root; expected one folder of images for each class"),
+        (["notes.txt"], "no images below"),
         (["a/1.jpg"], r"a single class folder, 'a'; two are needed\. Expected .* ROOT/ants/1\.jpg"),
         (
             ["photos/a/1.jpg", "photos/b/1.jpg"],
@@ -123,7 +123,7 @@ def test_relative_and_home_paths(plant: Plant, monkeypatch: pytest.MonkeyPatch) 
         (["val/a/1.jpg", "test/a/1.jpg"], r"holds split folders \(test, val\) but no train folder"),
         (["train/a/1.jpg", "val/a/1.jpg", "extra/1.jpg"], r"split folders \(train, val\) and other folders \(extra\)"),
         (["train/a/1.jpg", "val/a/1.jpg", "valid/a/1.jpg"], "stand for one split: train, val, valid"),
-        (["train/a/1.jpg", "train/b/1.jpg", "val/1.jpg"], r"pictures lie directly in .*/root/val"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/1.jpg"], r"images lie directly in .*/root/val"),
     ],
 )
 def test_other_layouts_are_explained(names: list[str], message: str, plant: Plant) -> None:
@@ -133,7 +133,7 @@ def test_other_layouts_are_explained(names: list[str], message: str, plant: Plan
 
 def test_a_class_that_train_lacks(plant: Plant) -> None:
     names = [f"{split}/{kind}/1.jpg" for split, kinds in (("train", "ab"), ("val", "aBb")) for kind in kinds]
-    with pytest.raises(TlkitError, match=r"no training picture of class B; .* in: val\. .*names must be written alike"):
+    with pytest.raises(TlkitError, match=r"no training image of class B; .* in: val\. .*names must be written alike"):
         prepare(folder(root=str(plant(names))), 0)
 
 

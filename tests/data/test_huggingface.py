@@ -129,7 +129,7 @@ def test_no_label_column_is_guessed(tmp_path: Path) -> None:
 
 def test_pictures_are_opened_late_and_by_tlkit(tmp_path: Path) -> None:
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    contents = [{"bytes": content, "path": None} for content in (eps, b"no picture")] + _pictures(2)
+    contents = [{"bytes": content, "path": None} for content in (eps, b"no image")] + _pictures(2)
     _set(4, image=[*contents]).to_parquet(tmp_path / "set.parquet")
     data = hf(path=str(tmp_path / "set.parquet"))
     for row in (0, 1):
@@ -142,7 +142,7 @@ def test_pictures_are_opened_late_and_by_tlkit(tmp_path: Path) -> None:
 def test_a_row_without_a_picture(tmp_path: Path) -> None:
     _set(2, image=[None, *_pictures(1)]).to_parquet(tmp_path / "set.parquet")
     data = hf(path=str(tmp_path / "set.parquet"))
-    with pytest.raises(UnreadableImage, match="no picture in this row"):
+    with pytest.raises(UnreadableImage, match="no image in this row"):
         data.images[0]
 
 

@@ -87,7 +87,7 @@ def test_without_stops_if_told_to() -> None:
 @pytest.mark.parametrize("split", [None, np.array(["train"] * 4 + ["val"] * 2)])
 def test_without_refuses_to_lose_a_class(split: np.ndarray | None) -> None:
     errors = {2: "empty file", 3: "empty file"} | ({5: "empty file"} if split is None else {})
-    with pytest.raises(TlkitError, match=r"no readable training picture is left of class bees: 2\.png \(empty file\)"):
+    with pytest.raises(TlkitError, match=r"no readable training image is left of class bees: 2\.png \(empty file\)"):
         _data(split=split).without(errors)
 
 

@@ -1,4 +1,4 @@
-"""Every kind of picture file, written by Pillow or by hand, against values worked out with NumPy."""
+"""Every kind of image file, written by Pillow or by hand, against values worked out with NumPy."""
 
 import gc
 import hashlib
@@ -27,7 +27,7 @@ Array = npt.NDArray[np.uint8]
 
 @pytest.fixture
 def scene() -> Array:
-    """A picture of 24 rows and 16 columns in which no turn or reflection changes nothing."""
+    """A image of 24 rows and 16 columns in which no turn or reflection changes nothing."""
     rgb = np.zeros((24, 16, 3), dtype=np.uint8)
     rgb[:12, :8], rgb[:12, 8:], rgb[12:, :8], rgb[12:, 8:] = (200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)
     return rgb
@@ -40,7 +40,7 @@ def _close(image: PIL.Image.Image, expected: npt.ArrayLike, within: int = 0) -> 
     assert np.abs(actual - np.asarray(expected, dtype=int)).max() <= within
 
 
-# How a camera stores an upright picture, by the EXIF 2.3 definition of tag 0x0112.
+# How a camera stores an upright image, by the EXIF 2.3 definition of tag 0x0112.
 STORED: dict[int, Callable[[Array], Array]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -194,7 +194,7 @@ def test_a_truncated_jpeg_says_so(missing: int, tmp_path: Path) -> None:
 
 def test_reasons(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("I am not a picture at all.")
+    (tmp_path / "text.jpg").write_text("I am not a image at all.")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "head.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     reasons = {
@@ -372,5 +372,5 @@ def test_list_images_of_nothing(tmp_path: Path) -> None:
 def test_extensions_are_those_that_pillow_gives_to_the_formats() -> None:
     PIL.Image.init()
     known = {ending for ending, kind in PIL.Image.registered_extensions().items() if kind in FORMATS}
-    assert known - EXTENSIONS <= {".pfm", ".j2c", ".jpc", ".jpf", ".avifs"}  # rarely single pictures
+    assert known - EXTENSIONS <= {".pfm", ".j2c", ".jpc", ".jpf", ".avifs"}  # rarely single images
     assert known >= EXTENSIONS

@@ -31,7 +31,7 @@ def test_hymenoptera_has_one_placeholder(assets: Path) -> None:
     assert report["counts"] == {"train": {"ants": 124, "bees": 121}, "val": {"ants": 70, "bees": 83}}
     assert report["duplicates"] == report["across_splits"] == report["conflicting_labels"] == []
     assert report["imbalance"] == 124 / 121
-    assert report["warnings"] == ["Perhaps a placeholder and no picture: train/ants/imageNotFound.gif."]
+    assert report["warnings"] == ["Perhaps a placeholder, not an image of its class: train/ants/imageNotFound.gif."]
     assert json.loads(json.dumps(report)) == report
 
 
@@ -41,9 +41,9 @@ def test_a_placeholder_is_known_by_its_looks_alone(assets: Path, tmp_path: Path)
     for number, path in enumerate(photographs):
         _copy(path, tmp_path / "ab"[number % 2] / f"{number}.jpg")
     with PIL.Image.open(source / "imageNotFound.gif") as image:
-        picture = image.convert("RGB")
-    picture.save(tmp_path / "a" / "x.png")
-    picture.save(tmp_path / "b" / "y.jpg")
+        image = image.convert("RGB")
+    image.save(tmp_path / "a" / "x.png")
+    image.save(tmp_path / "b" / "y.jpg")
     assert inspect(folder(root=str(tmp_path)))["placeholders"] == ["a/x.png", "b/y.jpg"]
 
 
@@ -116,9 +116,9 @@ def test_planted_duplicates(plant: Plant) -> None:
     assert report["across_splits"] == [["train/a/1.jpg", "val/a/again.jpg"]]
     assert report["conflicting_labels"] == [["train/a/twin.jpg", "train/b/2.jpg"]]
     assert [warning.split(":")[0] for warning in report["warnings"]] == [
-        "The same picture in several splits, so the results will look too good",
-        "The same picture under several labels",
-        "The same picture several times within a split",
+        "The same image in several splits, so the results will look too good",
+        "The same image under several labels",
+        "The same image several times within a split",
     ]
     assert "train/a/1.jpg = val/a/again.jpg" in report["warnings"][0]
 
@@ -153,15 +153,15 @@ def test_small_and_unequal_classes(plant: Plant) -> None:
     assert report["imbalance"] == 48
     assert report["counts"]["test"] == {"few": 1, "many": 12, "one": 0}
     assert report["warnings"] == [
-        "No test picture of class one: how well it is recognised stays unknown.",
-        "Very few training pictures of class few (3), one (1).",
-        "The largest class has 48 times as many training pictures as the smallest.",
+        "No test image of class one: how well it is recognised stays unknown.",
+        "Very few training images of class few (3), one (1).",
+        "The largest class has 48 times as many training images as the smallest.",
     ]
 
 
 def test_files_that_vanish_or_cannot_be_read_do_not_stop_it(plant: Plant) -> None:
     root = plant(["a/1.jpg", "a/2.jpg", "b/1.jpg"])
-    (root / "b" / "text.jpg").write_text("no picture")
+    (root / "b" / "text.jpg").write_text("no image")
     data = folder(root=str(root))
     (root / "a" / "2.jpg").unlink()
     report = inspect(data.without({3: "not an image"}))

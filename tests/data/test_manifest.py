@@ -1,4 +1,4 @@
-"""Tables of pictures, good and bad."""
+"""Tables of images, good and bad."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ NAMES = ["photos/a 1.jpg", "photos/b,2.jpg", "photos/c.jpg", "ü.jpg"]
 
 @pytest.fixture
 def write(plant: Plant) -> Callable[..., Path]:
-    """Write four pictures and a table of the given columns beside them."""
+    """Write four images and a table of the given columns beside them."""
     root = plant(NAMES)
 
     def make(ending: str = "csv", /, **columns: list[Any]) -> Path:
@@ -109,7 +109,7 @@ def test_pollen(assets: Path) -> None:
             {"path": ["no1.jpg", "photos/c.jpg", "no2.jpg", "ü.jpg"]},
             r"2 of 4 files are not there: no1\.jpg, no2\.jpg; looked",
         ),
-        ({"path": ["ü.jpg", "./ü.jpg", "photos/c.jpg", "photos"]}, r"1 pictures are listed more than once: ü\.jpg"),
+        ({"path": ["ü.jpg", "./ü.jpg", "photos/c.jpg", "photos"]}, r"1 images are listed more than once: ü\.jpg"),
         ({"path": ["photos", *NAMES[1:]]}, r"1 of 4 files are not there: photos;"),
         ({"label": ["x", "", "y", None]}, r"column 'label' is empty in 2 rows: rows 2, 4 below the header"),
         ({"path": ["", *NAMES[1:]]}, r"column 'path' is empty in 1 rows: rows 1 below"),

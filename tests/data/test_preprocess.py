@@ -38,8 +38,8 @@ def _complete(configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def _theirs(configuration: dict[str, Any], image: PIL.Image.Image, prefetcher: bool = False) -> torch.Tensor:
-    picture = image.convert("L") if configuration["input_size"][0] == 1 else image
-    tensor: torch.Tensor = create_transform(**configuration, is_training=False, use_prefetcher=prefetcher)(picture)
+    image = image.convert("L") if configuration["input_size"][0] == 1 else image
+    tensor: torch.Tensor = create_transform(**configuration, is_training=False, use_prefetcher=prefetcher)(image)
     return tensor
 
 

@@ -116,7 +116,7 @@ def test_few_large_groups_are_better_than_none() -> None:
 
 
 def test_nothing_can_be_held_out() -> None:
-    with pytest.raises(TlkitError, match="no picture can be held out for test without a class losing its last"):
+    with pytest.raises(TlkitError, match="no image can be held out for test without a class losing its last"):
         prepare(_data([0, 1]), 0)
     with pytest.raises(TlkitError, match=r"no whole group \(there are 2\) can be held out"):
         prepare(_data([0, 0, 1, 1], groups=["x", "x", "y", "y"]), 0)
@@ -159,7 +159,7 @@ def test_senseless_shares(sizes: dict[str, float], message: str) -> None:
     [
         (_data([]), "at least two classes, found none"),
         (_data([0, 0]), r"at least two classes, found a\."),
-        (_data([0, 1, 2], split=["train", "train", "val"]), r"no training picture of class c; .* are in: val\."),
+        (_data([0, 1, 2], split=["train", "train", "val"]), r"no training image of class c; .* are in: val\."),
         (_data([0, 1, 1], split=["val", "test", "val"]), r"of class a, b; .* are in: test, val\."),
         (_data([0, 2, 0, 2], split=["train", "train", "val", "val"]), r"of class b; .* are in: no split\."),
         (_data([0, 1], split=["train", "dev"]), "splits are train, val and test, got dev"),

@@ -28,7 +28,7 @@ def _labelled(data: ImageData, split: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Twelve flowers of three kinds, numbered as in the original: kinds and pictures from 1."""
+    """Twelve flowers of three kinds, numbered as in the original: kinds and images from 1."""
     base = tmp_path / "flowers-102"
     for number in range(1, 13):
         _photo(base / "jpg" / f"image_{number:05d}.jpg", number)

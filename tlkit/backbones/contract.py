@@ -117,7 +117,7 @@ class Backbone:
             `forward_head(x, pre_logits=)`, `get_classifier`, `reset_classifier`, `num_classes`, `num_features`.
         taps: Ordered from input to output; the last is "pool", what enters the classifier (the CNN codes).
         stages: Ordered, disjoint, covering every parameter outside the classifier.
-        preprocess: From a decoded picture to the network's input.
+        preprocess: From a decoded image to the network's input.
         weights: None if they are random.
         recipe: How the original was trained.
         reference: The paper.

@@ -1,4 +1,4 @@
-"""Labelled pictures: where they come from, how they are split, read and prepared for a network."""
+"""Labelled images: where they come from, how they are split, read and prepared for a network."""
 
 from tlkit.data.find import as_images, find_images
 from tlkit.data.imagedata import ImageData

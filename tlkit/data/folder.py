@@ -1,4 +1,4 @@
-"""Pictures in class folders, with optional train, val and test folders on top."""
+"""Images in class folders, with optional train, val and test folders on top."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tlkit.errors import TlkitError, UsageError, did_you_mean, some
 
 
 def folder(*, root: str, group: str | None = None) -> ImageData:
-    """List a folder that holds one folder of pictures a class, however deep inside it the pictures lie.
+    """List a folder that holds one folder of images a class, however deep inside it the images lie.
 
     If all visible folders in `root` are named after splits (train; val, valid or validation; test) and train is one of
-    them, they are the splits, with the class folders inside. Hidden files do not count; no picture is opened.
+    them, they are the splits, with the class folders inside. Hidden files do not count; no image is opened.
 
     Args:
         root: The folder.
-        group: Regular expression searched in each picture's path below `root` ("ants/p07_1.jpg"); its first group, or
+        group: Regular expression searched in each image's path below `root` ("ants/p07_1.jpg"); its first group, or
             the whole match, names what must stay on one side of a split, such as a patient.
 
     Raises:
@@ -68,7 +68,7 @@ def existing_folder(root: str, key: str) -> Path:
 
 
 def _list(parts: dict[str, Path]) -> tuple[list[tuple[str, str, Path]], int]:
-    """Return (split, class, path) of every picture, and the number of other files."""
+    """Return (split, class, path) of every image, and the number of other files."""
     rows: list[tuple[str, str, Path]] = []
     empty: list[Path] = []
     ignored = 0
@@ -80,21 +80,21 @@ def _list(parts: dict[str, Path]) -> tuple[list[tuple[str, str, Path]], int]:
             if not images:
                 empty.append(home)
     if not rows:
-        raise TlkitError(f"data.root: no pictures below {' or '.join(map(str, parts.values()))}; {_LAYOUT}")
+        raise TlkitError(f"data.root: no images below {' or '.join(map(str, parts.values()))}; {_LAYOUT}")
     if empty:
-        raise TlkitError(f"data.root: class folders without any picture: {some(empty)}. Fill or remove them.")
+        raise TlkitError(f"data.root: class folders without any image: {some(empty)}. Fill or remove them.")
     return rows, ignored
 
 
-_LAYOUT = "expected one folder of pictures for each class, such as ROOT/ants/1.jpg or ROOT/train/ants/1.jpg."
+_LAYOUT = "expected one folder of images for each class, such as ROOT/ants/1.jpg or ROOT/train/ants/1.jpg."
 
 
 def _loose(part: Path) -> int:
-    """Count the files beside class folders; pictures among them are an error, since nobody knows their class."""
+    """Count the files beside class folders; images among them are an error, since nobody knows their class."""
     files = [entry.name for entry in _visible(part) if not entry.is_dir()]
     if images := sorted(name for name in files if Path(name).suffix.lower() in EXTENSIONS):
         raise TlkitError(
-            f"data.root: pictures lie directly in {part}: {some(images)}; {_LAYOUT} "
+            f"data.root: images lie directly in {part}: {some(images)}; {_LAYOUT} "
             "For a list of files with labels use data=manifest."
         )
     return len(files)

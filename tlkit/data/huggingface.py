@@ -23,13 +23,13 @@ def hf(
 ) -> ImageData:
     """Read a data set with Hugging Face `datasets`; code that comes with a data set is never run.
 
-    Pictures are decoded by tlkit, not by `datasets`. Rows without a label (-1, as in many test splits) are left out.
+    Images are decoded by tlkit, not by `datasets`. Rows without a label (-1, as in many test splits) are left out.
 
     Args:
-        path: A name on the hub ("beans"), a folder of Parquet files or of pictures, a folder written by `save_to_disk`,
+        path: A name on the hub ("beans"), a folder of Parquet files or of images, a folder written by `save_to_disk`,
             or a Parquet file.
         name: The configuration of a set that has several.
-        image_column: Column of the pictures; found by its type.
+        image_column: Column of the images; found by its type.
         label_column: Column of the labels; found by its type, else by the name "label" or "labels".
 
     Raises:
@@ -38,13 +38,13 @@ def hf(
     """
     parts, unused = _named(_load(path, name), path)
     first = next(iter(parts.values()))
-    picture, label = _image_column(first, image_column), _label_column(first, label_column)
+    image, label = _image_column(first, image_column), _label_column(first, label_column)
     words = {split: _words(part, label) for split, part in parts.items()}
     rows = {split: [row for row, word in enumerate(column) if word is not None] for split, column in words.items()}
     classes, labels = by_name(word for column in words.values() for word in column if word is not None)
     return ImageData(
         name="hf",
-        images=_pictures([part.select(rows[split]) for split, part in parts.items()], picture),
+        images=_pictures([part.select(rows[split]) for split, part in parts.items()], image),
         files=tuple(f"{split}/{row:06d}".lstrip("/") for split, kept in rows.items() for row in kept),
         labels=labels,
         classes=classes,
@@ -52,7 +52,7 @@ def hf(
         source={
             "path": path,
             "name": name,
-            "image_column": picture,
+            "image_column": image,
             "label_column": label,
             "unused_splits": unused,
             "unlabelled": sum(column.count(None) for column in words.values()),
@@ -145,5 +145,5 @@ def _pictures(parts: Sequence[Dataset], column: str) -> LazyImages:
 def _picture(rows: Dataset, column: str, row: int) -> Image:
     value = rows[row][column]
     if value is None or (value["bytes"] is None and value["path"] is None):
-        raise UnreadableImage("no picture in this row")
+        raise UnreadableImage("no image in this row")
     return Path(value["path"]) if value["bytes"] is None else open_bytes(value["bytes"])

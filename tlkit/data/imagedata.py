@@ -1,4 +1,4 @@
-"""ImageData: labelled pictures and where each belongs, listed but not yet opened."""
+"""ImageData: labelled images and where each belongs, listed but not yet opened."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Strings = npt.NDArray[np.str_]
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """n labelled pictures. Classes are bound by name; row i of every field is the same picture.
+    """n labelled images. Classes are bound by name; row i of every field is the same image.
 
     Attributes:
         name: The kind of source or the name of the set, such as "folder" or "Flowers102".
-        images: n pictures, opened when they are indexed.
+        images: n images, opened when they are indexed.
         files: n different names for results, POSIX paths relative to the source's root.
         labels: (n,) int64, positions in `classes`.
         classes: Class names, different, in plain string order.
         split: (n,) of "train", "val", "test"; None where the source has none: `prepare` makes one.
         groups: (n,) names of what must stay on one side of a split, such as patients; None without groups.
-        source: Where the pictures came from; fit for JSON.
-        ignored: Number of files that were passed over because they are no pictures.
-        unreadable: File to reason, of the pictures already left out.
-        on_error: What `without` does: leave unreadable pictures out, or stop.
+        source: Where the images came from; fit for JSON.
+        ignored: Number of files that were passed over because they are no images.
+        unreadable: File to reason, of the images already left out.
+        on_error: What `without` does: leave unreadable images out, or stop.
     """
 
     name: str
@@ -61,11 +61,11 @@ class ImageData:
             TlkitError: The data has no split yet.
         """
         if self.split is None:
-            raise TlkitError(f"{self.name}: the pictures are not split yet; call tlkit.data.prepare first.")
+            raise TlkitError(f"{self.name}: the images are not split yet; call tlkit.data.prepare first.")
         return np.flatnonzero(self.split == split).astype(np.int64)
 
     def split_sizes(self) -> str:
-        """Say how many pictures each split has, as in "244 train, 153 val"."""
+        """Say how many images each split has, as in "244 train, 153 val"."""
         if self.split is None:
             return "not split"
         sizes = {split: len(self.rows(split)) for split in ("train", "val", "test")}
@@ -75,7 +75,7 @@ class ImageData:
         """Number the labels as another list of classes does, such as a trained classifier's.
 
         Raises:
-            TlkitError: There are pictures of a class that the list lacks.
+            TlkitError: There are images of a class that the list lacks.
         """
         number = {name: label for label, name in enumerate(classes)}
         present = [self.classes[label] for label in np.unique(self.labels)]
@@ -105,7 +105,7 @@ class ImageData:
             errors: Row to reason.
 
         Raises:
-            TlkitError: `on_error` is "raise", or a class would lose the last picture to learn from.
+            TlkitError: `on_error` is "raise", or a class would lose the last image to learn from.
         """
         if not errors:
             return self
@@ -118,7 +118,7 @@ class ImageData:
             )
         kept = self.select([row for row in range(len(self)) if row not in errors])
         if lost := sorted(self._learnable() - kept._learnable()):
-            raise TlkitError(f"{self.name}: no readable training picture is left of class {some(lost)}: {listed}.")
+            raise TlkitError(f"{self.name}: no readable training image is left of class {some(lost)}: {listed}.")
         return replace(kept, unreadable={**self.unreadable, **reasons})
 
     def _learnable(self) -> set[str]:
@@ -127,10 +127,10 @@ class ImageData:
 
 
 class LazyImages(Sequence[Image]):
-    """Pictures that are opened when they are indexed; a slice of them is lazy too.
+    """Images that are opened when they are indexed; a slice of them is lazy too.
 
     Args:
-        open_row: Opens the picture of one row; a module's function or a partial of one, so that processes can share it.
+        open_row: Opens the image of one row; a module's function or a partial of one, so that processes can share it.
         rows: The rows to offer, in order.
     """
 
@@ -151,12 +151,12 @@ class LazyImages(Sequence[Image]):
         return self._open_row(int(self._rows[item]))
 
     def select(self, rows: Ints) -> LazyImages:
-        """Return the pictures at the given positions."""
+        """Return the images at the given positions."""
         return LazyImages(self._open_row, self._rows[rows])
 
 
 def by_name(names: Iterable[str]) -> tuple[tuple[str, ...], Ints]:
-    """Turn one class name a picture into sorted classes and labels.
+    """Turn one class name a image into sorted classes and labels.
 
     >>> by_name(["10", "9", "10"])
     (('10', '9'), array([0, 1, 0]))

@@ -1,4 +1,4 @@
-"""Read pictures: find them in a folder, decode any of them to 8-bit RGB, and fingerprint their content."""
+"""Read images: find them in a folder, decode any of them to 8-bit RGB, and fingerprint their content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from tlkit.errors import TlkitError
 
 Image: TypeAlias = Path | PIL.Image.Image
-"""What every part of tlkit takes as one picture: a file, opened when needed, or a Pillow image."""
+"""What every part of tlkit takes as one image: a file, opened when needed, or a Pillow image."""
 
 # A list of what to open, not of what to refuse: EPS and WMF start other programs, and stubs call back into plugins.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "DIB")
@@ -27,18 +27,18 @@ EXTENSIONS = frozenset(
         *("png", "pnm", "ppm", "qoi", "tif", "tiff", "webp"),
     )
 )
-"""Lower-case file endings, with the dot, that `list_images` takes for pictures."""
+"""Lower-case file endings, with the dot, that `list_images` takes for images."""
 
 
 class UnreadableImage(TlkitError):
-    """A file that is no picture, or a damaged one; the message is a short reason without the file's name."""
+    """A file that is no image, or a damaged one; the message is a short reason without the file's name."""
 
 
 def decode(image: Image) -> PIL.Image.Image:
-    """Return a picture the way a viewer shows it: mode "RGB", 8 bit, upright, on white where it is transparent.
+    """Return a image the way a viewer shows it: mode "RGB", 8 bit, upright, on white where it is transparent.
 
     EXIF orientation is applied, animations give their first frame, and 16-bit grey is scaled by 1/257 instead of
-    clipped. A damaged picture is never completed with grey. Safe to call from many threads.
+    clipped. A damaged image is never completed with grey. Safe to call from many threads.
 
     Args:
         image: A file, or a Pillow image of any mode. An upright RGB image is returned as it is, not copied.
@@ -56,7 +56,7 @@ def decode(image: Image) -> PIL.Image.Image:
 
 
 def measure(path: Path) -> tuple[int, int]:
-    """Return the width and height that a picture file's header gives, before any EXIF rotation.
+    """Return the width and height that a image file's header gives, before any EXIF rotation.
 
     Raises:
         UnreadableImage: As `decode`, as far as the header tells.
@@ -66,7 +66,7 @@ def measure(path: Path) -> tuple[int, int]:
 
 
 def open_bytes(data: bytes) -> PIL.Image.Image:
-    """Open the content of a picture file; its pixels are decoded on first use, by `decode`.
+    """Open the content of a image file; its pixels are decoded on first use, by `decode`.
 
     Raises:
         UnreadableImage: Not one of `FORMATS`.
@@ -78,7 +78,7 @@ def open_bytes(data: bytes) -> PIL.Image.Image:
 
 
 def digest(image: Image) -> str:
-    """Return the SHA-256 of a picture's content, as 64 hexadecimal digits.
+    """Return the SHA-256 of a image's content, as 64 hexadecimal digits.
 
     For a file these are its bytes; for a Pillow image size and pixels as `decode` returns them, so that whatever looks
     the same to a network has one digest.
@@ -97,10 +97,10 @@ def digest(image: Image) -> str:
 
 
 def list_images(folder: Path) -> tuple[list[Path], int]:
-    """Return all pictures below a folder, sorted by path, and the number of other files.
+    """Return all images below a folder, sorted by path, and the number of other files.
 
     No file is opened. Hidden files and folders are passed over uncounted; links to folders are followed, but not
-    in circles. A dangling link with a picture's name is listed, so that it is reported and does not just vanish.
+    in circles. A dangling link with a image's name is listed, so that it is reported and does not just vanish.
 
     Raises:
         TlkitError: A folder cannot be listed.
@@ -152,7 +152,7 @@ def _loaded(image: PIL.Image.Image) -> PIL.Image.Image:
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    except Exception:  # a picture with damaged EXIF is still a picture
+    except Exception:  # a image with damaged EXIF is still a image
         return image
     return ImageOps.exif_transpose(image) if turned else image
 

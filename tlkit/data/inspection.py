@@ -1,4 +1,4 @@
-"""Look a data set over before anything is trained on it: balance, duplicates, leaks, pictures that are none."""
+"""Look a data set over before anything is trained on it: balance, duplicates, leaks, images that are none."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 _PLACEHOLDER_NAME = re.compile(
     r"placeholder|coming[\W_]*soon"
-    r"|(image|photo|picture|img|file)[\W_]*(is[\W_]*)?(not[\W_]*(found|available)|unavailable|missing|removed|deleted)"
-    r"|(?<![a-z])no[\W_]*(image|photo|picture|thumbnail)",
+    r"|(image|photo|image|img|file)[\W_]*(is[\W_]*)?(not[\W_]*(found|available)|unavailable|missing|removed|deleted)"
+    r"|(?<![a-z])no[\W_]*(image|photo|image|thumbnail)",
     re.IGNORECASE,
 )
-# Measured on 1,862 pictures of four sets: a "not found" picture has 0.06 bytes a pixel, 92 % flat pixels and 0.4 bits
+# Measured on 1,862 images of four sets: a "not found" image has 0.06 bytes a pixel, 92 % flat pixels and 0.4 bits
 # of colour; the nearest of the photographs with fewer than 0.15 bytes a pixel has 60 % and 2.7 bits.
 _BYTES, _BYTES_PER_PIXEL, _FLAT, _BITS = 100_000, 0.15, 0.7, 1.5
 
 
 def inspect(data: ImageData) -> dict[str, Any]:
-    """Count pictures, and find those that should not be where they are.
+    """Count images, and find those that should not be where they are.
 
     Cheap: files are compared by size before content, and only small, strongly compressed ones are decoded. Whatever
     cannot be read is passed over here. In sets of drawings nothing is taken for a placeholder by its looks.
@@ -65,7 +65,7 @@ def _files(data: ImageData, rows: Iterable[int]) -> list[str]:
 
 
 def _counts(data: ImageData, split: Strings) -> dict[str, dict[str, int]]:
-    """Count every class in every split that has pictures; zeros included."""
+    """Count every class in every split that has images; zeros included."""
     present = [name for name in ("all", "train", "val", "test") if (split == name).any()]
     each = {name: np.bincount(data.labels[split == name], minlength=len(data.classes)) for name in present}
     return {name: dict(zip(data.classes, numbers.tolist(), strict=True)) for name, numbers in each.items()}
@@ -83,7 +83,7 @@ def _equal(data: ImageData, keys: Sequence[Hashable | None]) -> list[list[int]]:
 
 
 def _cheap_key(image: Image) -> Hashable:
-    """Return what pictures of equal content have in common: bytes of a file, mode and size of an image in memory."""
+    """Return what images of equal content have in common: bytes of a file, mode and size of an image in memory."""
     return image.stat().st_size if isinstance(image, Path) else (image.mode, image.size)
 
 
@@ -97,7 +97,7 @@ def _grouped(rows: Sequence[int], keys: Sequence[Hashable | None]) -> list[list[
 
 
 def _threaded(function: Callable[[int], _Key], rows: Sequence[int], chunk: int = 64) -> list[_Key | None]:
-    """Call a function for each row, in threads; None for pictures that cannot be read."""
+    """Call a function for each row, in threads; None for images that cannot be read."""
 
     def call(part: Sequence[int]) -> list[_Key | None]:
         return [_attempt(function, row) for row in part]
@@ -126,19 +126,19 @@ def _torn_groups(data: ImageData) -> list[str]:
 
 
 def _placeholders(data: ImageData, equal: Sequence[list[int]], keys: Sequence[Hashable | None]) -> set[int]:
-    """Return the rows whose file name, or whose looks, are those of a "picture not found"."""
+    """Return the rows whose file name, or whose looks, are those of a "image not found"."""
     named = {row for row, file in enumerate(data.files) if _PLACEHOLDER_NAME.search(Path(file).stem)}
     copies = {rows[0]: rows for rows in equal}
     distinct = sorted(set(range(len(data))) - {row for rows in equal for row in rows[1:]})
     small = [row for row in distinct if isinstance(size := keys[row], int) and size <= _BYTES]
     drawn = [row for row, yes in zip(small, _threaded(lambda row: _drawn(data.images[row]), small), strict=True) if yes]
     if len(drawn) > max(2, 0.02 * len(distinct)):
-        drawn = []  # where many look like this, it is how the pictures of this set look
+        drawn = []  # where many look like this, it is how the images of this set look
     return named.union(*(copies.get(row, [row]) for row in drawn))
 
 
 def _drawn(image: Image) -> bool:
-    """Tell whether a picture file is mostly flat areas of very few colours, as no photograph is."""
+    """Tell whether a image file is mostly flat areas of very few colours, as no photograph is."""
     if not isinstance(image, Path):
         return False
     width, height = measure(image)
@@ -159,11 +159,11 @@ def _warnings(report: Mapping[str, Any]) -> Iterator[str]:
     counts: Mapping[str, Mapping[str, int]] = report["counts"]
     held_out = "test" if "test" in counts else "val"
     if unjudged := [name for name, size in counts.get(held_out, {}).items() if not size]:
-        yield f"No {held_out} picture of class {some(unjudged)}: how well it is recognised stays unknown."
+        yield f"No {held_out} image of class {some(unjudged)}: how well it is recognised stays unknown."
     if few := [f"{name} ({size})" for name, size in counts.get("train", {}).items() if size < 5]:
-        yield f"Very few training pictures of class {some(few)}."
+        yield f"Very few training images of class {some(few)}."
     if report["imbalance"] >= 10:
-        yield f"The largest class has {report['imbalance']:.0f} times as many training pictures as the smallest."
+        yield f"The largest class has {report['imbalance']:.0f} times as many training images as the smallest."
 
 
 def _example(item: str | list[str] | tuple[str, str]) -> str:
@@ -174,9 +174,9 @@ def _example(item: str | list[str] | tuple[str, str]) -> str:
 
 _SENTENCES = {
     "unreadable": "Unreadable and left out: {}.",
-    "across_splits": "The same picture in several splits, so the results will look too good: {}.",
+    "across_splits": "The same image in several splits, so the results will look too good: {}.",
     "groups_across_splits": "The same group in several splits, so the results will look too good: {}.",
-    "conflicting_labels": "The same picture under several labels: {}.",
-    "duplicates": "The same picture several times within a split: {}.",
-    "placeholders": "Perhaps a placeholder and no picture: {}.",
+    "conflicting_labels": "The same image under several labels: {}.",
+    "duplicates": "The same image several times within a split: {}.",
+    "placeholders": "Perhaps a placeholder, not an image of its class: {}.",
 }

@@ -1,4 +1,4 @@
-"""Pictures listed with their labels in a CSV or Parquet file."""
+"""Images listed with their labels in a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def manifest(
     split_column: str = "split",
     group: str | None = None,
 ) -> ImageData:
-    """Read a table with one row a picture; no picture is opened.
+    """Read a table with one row a image; no image is opened.
 
     Labels are taken as text ("007" and "NA" stay what they are), without blanks around them. Splits are written train;
     val, valid or validation; test.
@@ -35,14 +35,14 @@ def manifest(
     Args:
         path: The table, .csv or .parquet.
         root: The folder that relative paths start from and must stay below; the table's own folder by default.
-        path_column: Column of the pictures' paths, relative or absolute.
+        path_column: Column of the images' paths, relative or absolute.
         label_column: Column of the class names.
         split_column: Column of the splits; a table may lack it if it has the usual name.
         group: Column of what must stay on one side of a split, such as patients; "group" is used if there.
 
     Raises:
         UsageError: A column that is not there.
-        TlkitError: No such table or pictures, empty cells, paths out of the root, repeated paths, unknown splits.
+        TlkitError: No such table or images, empty cells, paths out of the root, repeated paths, unknown splits.
     """
     file = Path(path).expanduser().absolute()
     table = _read(file)
@@ -114,7 +114,7 @@ def _files(paths: list[str], top: Path) -> tuple[str, ...]:
             f"data.path: relative paths must stay below {top}: {some(outside)}. Set data.root, or use full paths."
         )
     if twice := [file for file, times in Counter(files).items() if times > 1]:
-        raise TlkitError(f"data.path: {len(twice)} pictures are listed more than once: {some(twice)}.")
+        raise TlkitError(f"data.path: {len(twice)} images are listed more than once: {some(twice)}.")
     if missing := [file for file in files if not (top / file).is_file()]:
         raise TlkitError(
             f"data.path: {len(missing)} of {len(files)} files are not there: {some(missing)}; looked below {top}."

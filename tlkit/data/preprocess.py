@@ -1,4 +1,4 @@
-"""Preprocess: from a decoded picture to the numbers a backbone was trained on, as timm does it."""
+"""Preprocess: from a decoded image to the numbers a backbone was trained on, as timm does it."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Preprocess:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def pixels(self, rgb: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-        """Resize and crop a picture from `decode`, as `timm.data.create_transform` does for evaluation.
+        """Resize and crop a image from `decode`, as `timm.data.create_transform` does for evaluation.
 
         Returns:
             (C, H, W) uint8.
         """
-        picture = rgb.convert("L") if self.input_size[0] == 1 else rgb
-        pixels: npt.NDArray[np.uint8] = _transform(self)(picture).numpy()
+        image = rgb.convert("L") if self.input_size[0] == 1 else rgb
+        pixels: npt.NDArray[np.uint8] = _transform(self)(image).numpy()
         return pixels
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:

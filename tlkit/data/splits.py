@@ -1,4 +1,4 @@
-"""Split pictures into train, val and test: stratified, seeded, groups kept together; then check the result."""
+"""Split images into train, val and test: stratified, seeded, groups kept together; then check the result."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def prepare(
     A source's own split is kept; `test_size` counts only where a source has neither val nor test, and `val_size` only
     where it has no val. What is held out is chosen from the file names and the seed alone: the same files are split
     alike in whatever order they are listed, and new files move few others. Of every class the share asked for is held
-    out, to within one picture: at least one, and never the last. The only picture of a class therefore stays in train,
+    out, to within one image: at least one, and never the last. The only image of a class therefore stays in train,
     and `inspect` says that the class cannot be judged. Groups are never torn, so with them shares are approximate.
 
     Args:
-        data: Pictures from any source.
+        data: Images from any source.
         seed: Another seed, another split.
-        val_size: Share of all pictures held out for choosing between models.
-        test_size: Share of all pictures held out for the final judgement.
-        on_error: Leave unreadable pictures out and say so ("skip"), or stop ("raise").
+        val_size: Share of all images held out for choosing between models.
+        test_size: Share of all images held out for the final judgement.
+        on_error: Leave unreadable images out and say so ("skip"), or stop ("raise").
 
     Raises:
         UsageError: Shares outside 0 to 1.
-        TlkitError: Fewer than two classes, a class without training pictures, or groups that cannot be split.
+        TlkitError: Fewer than two classes, a class without training images, or groups that cannot be split.
     """
     _check_sizes(val_size, test_size)
     _check_rows(data)
@@ -82,10 +82,10 @@ def _hold_out(data: ImageData, split: Strings, name: str, targets: dict[int, flo
     units = data.files if data.groups is None else data.groups.tolist()
     held = _choose([units[row] for row in rows], data.labels[rows].tolist(), targets, f"{seed}/{name}")
     if len(rows) and not held.any():
-        kind = "picture" if data.groups is None else f"whole group (there are {len(set(units))})"
+        kind = "image" if data.groups is None else f"whole group (there are {len(set(units))})"
         raise TlkitError(
-            f"{data.name}: no {kind} can be held out for {name} without a class losing its last training picture. "
-            "Add pictures, or use a source with splits of its own."
+            f"{data.name}: no {kind} can be held out for {name} without a class losing its last training image. "
+            "Add images, or use a source with splits of its own."
         )
     split[rows[held]] = name
 
@@ -94,7 +94,7 @@ def _choose(units: list[str], labels: list[int], targets: dict[int, float], salt
     """Choose units (files or groups), in the order of a hash, if they bring the classes closer to their targets.
 
     Returns:
-        (n,) bool: held out. With units of one picture a class reaches its target, rounded; it never loses all pictures.
+        (n,) bool: held out. With units of one image a class reaches its target, rounded; it never loses all images.
     """
     size = Counter(labels)
     content: dict[str, Counter[int]] = defaultdict(Counter)
@@ -124,7 +124,7 @@ def _choose(units: list[str], labels: list[int], targets: dict[int, float], salt
 def _check_sizes(val_size: float, test_size: float) -> None:
     for key, size in (("val_size", val_size), ("test_size", test_size)):
         if not 0 <= size < 1:
-            raise UsageError(f"data.{key}={size}: give a share of the pictures, at least 0 and below 1.")
+            raise UsageError(f"data.{key}={size}: give a share of the images, at least 0 and below 1.")
     if val_size + test_size >= 1:
         raise UsageError(f"data.val_size={val_size} and data.test_size={test_size} leave nothing to train on.")
 
@@ -157,9 +157,9 @@ def _check_learnable(data: ImageData) -> None:
     if missing:
         elsewhere = sorted(set(np.asarray(data.split)[np.isin(data.labels, missing)].tolist()))
         raise TlkitError(
-            f"{data.name}: no training picture of class {some(data.classes[label] for label in missing)}; "
-            f"pictures of it are in: {some(elsewhere) or 'no split'}. "
-            "Add training pictures or leave the class out; names must be written alike in all splits."
+            f"{data.name}: no training image of class {some(data.classes[label] for label in missing)}; "
+            f"images of it are in: {some(elsewhere) or 'no split'}. "
+            "Add training images or leave the class out; names must be written alike in all splits."
         )
     if not len(data.rows(data.held_out)):
         raise UsageError(

@@ -27,7 +27,7 @@ _TRAIN_VAL: _Splits = {"train": {"split": "train"}, "val": {"split": "val"}}
 _THREE: _Splits = {**_TRAIN_VAL, "test": {"split": "test"}}
 
 # Name: the arguments that select each split, and the files below the root that torchvision reads. PCAM is missing since
-# its labels need h5py and a look at every picture; Omniglot and LFW since their splits share no classes.
+# its labels need h5py and a look at every image; Omniglot and LFW since their splits share no classes.
 SETS: dict[str, tuple[_Splits, str]] = {
     "CIFAR10": (_FLAG, "cifar-10-batches-py/"),
     "CIFAR100": (_FLAG, "cifar-100-python/"),
@@ -120,7 +120,7 @@ def _known(dataset: str) -> str:
 
 
 class _Part(Protocol):
-    """One split of a torchvision set: pairs of a picture and its label."""
+    """One split of a torchvision set: pairs of a image and its label."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int, /) -> tuple[Any, Any]: ...
@@ -133,7 +133,7 @@ def _open(name: str, top: Path, chosen: Mapping[str, Any], download: bool) -> _P
     kind: Callable[..., _Part] = getattr(torchvision.datasets, name)
     settings = dict(chosen)
     if _accepts(kind, "loader"):
-        settings["loader"] = Path  # pictures are listed by path, and decoded by tlkit
+        settings["loader"] = Path  # images are listed by path, and decoded by tlkit
     can_download = _accepts(kind, "download")
     try:
         return kind(str(top), **settings, **({"download": False} if can_download else {}))
@@ -157,7 +157,7 @@ def _accepts(kind: Callable[..., _Part], setting: str) -> bool:
 
 
 def _targets(part: _Part) -> list[int] | None:
-    """Return the labels, without decoding a picture where possible; None if they are kept back for a contest."""
+    """Return the labels, without decoding a image where possible; None if they are kept back for a contest."""
     for column in ("targets", "labels", "_labels", "y"):
         if hasattr(part, column):
             return [int(label) for label in getattr(part, column)]
@@ -166,7 +166,7 @@ def _targets(part: _Part) -> list[int] | None:
 
 
 def _pairs(part: _Part) -> Sequence[tuple[str | Path, int]] | None:
-    """Return (path, label) of each picture of a set that keeps its pictures in files, else None."""
+    """Return (path, label) of each image of a set that keeps its images in files, else None."""
     import torchvision.datasets
 
     if getattr(part, "loader", None) is Path:
@@ -193,7 +193,7 @@ def _names(part: _Part, labels: Sequence[int], digits: int) -> list[str]:
 
 
 def _images(parts: Mapping[str, _Part], top: Path) -> tuple[Sequence[Image], tuple[str, ...]]:
-    """Return all pictures, still closed, and their names."""
+    """Return all images, still closed, and their names."""
     from torch.utils.data import ConcatDataset
 
     pairs = [_pairs(part) for part in parts.values()]
