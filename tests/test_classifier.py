@@ -111,6 +111,12 @@ def test_other_weights_are_refused(fitted: Classifier, tmp_path: Path) -> None:
         (lambda record: record.update(format=99), "format 99, but this tlkit reads 1"),
         (lambda record: record["backbone"].update(name="os.system"), "no backbone called 'os.system'"),
         (lambda record: record["backbone"].update(_target_="os.system"), "_target_: no such setting"),
+        (lambda record: record.update(sha256=1), "sha256 must be text"),
+        (lambda record: record["classes"].append("9"), "no class twice"),
+        (lambda record: record["classes"].append("x"), "the head is not one for"),
+        (lambda record: record.update(taps=["layer1"]), "the head is not one for"),
+        (lambda record: record.update(taps=["nowhere"]), "has no tap 'nowhere'"),
+        (lambda record: record.update(taps=[["pool"]]), "must be names"),
         (lambda record: record["preprocess"].update(crop_pct=0.1), "fitted with the preprocess"),
     ],
 )

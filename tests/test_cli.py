@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tlkit.cli import COMMANDS, main
 
@@ -150,3 +152,36 @@ def test_completion(
 def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--install-completion", "bash"]) == 0
     assert "complete " in capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    words = f"{sys.executable} -m tlkit plugins | head -1"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("kind")
+    assert done.stderr == ""
+
+
+def test_a_hydra_program_may_call_us(tmp_path: Path) -> None:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    from tlkit import config
+
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed, _ = config.compose("fit", {"seed": 3, "data": {"name": "folder", "root": tmp_path}})
+        assert GlobalHydra.instance().is_initialized()
+    assert composed["seed"] == 3
+    assert composed["data"] == {"name": "folder", "root": str(tmp_path)}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_any_text_can_be_a_value_on_the_command_line(text: str) -> None:
+    """Unless it means something to Hydra: a list, a number, a sweep, an interpolation..."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from tlkit import config
+
+    (word,) = config.admit([f"data.root={text}"])
+    parsed = OverridesParser.create().parse_override(word)
+    if "'" in word and "'" not in text:
+        assert parsed.value() == text

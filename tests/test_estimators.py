@@ -1,8 +1,10 @@
 """scikit-learn citizens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.base import clone
@@ -66,3 +68,53 @@ def test_wrong_settings_and_shapes_are_explained() -> None:
         TransferClassifier(strategy={"name": "linear_probe", "CC": 1}).fit(IMAGES, LABELS)
     with pytest.raises(UsageError, match="X has 300 images, but y has the shape"):
         TransferClassifier().fit(IMAGES, LABELS[:10])
+
+
+def test_a_shuffled_series_keeps_images_and_labels_together(tmp_path: Path) -> None:
+    paths = []
+    for row, image in enumerate(IMAGES[:60]):
+        paths.append(str(tmp_path / f"{row}.png"))
+        image.save(paths[-1])
+    table = pd.DataFrame({"path": paths, "label": LABELS[:60]}).sample(frac=1, random_state=0)
+    codes = CNNCodes().fit(table["path"])
+    np.testing.assert_array_equal(codes.transform(table["path"]), codes.transform(table["path"].tolist()))
+    model = TransferClassifier(strategy={"name": "linear_probe", "C": 1e-3})
+    model.fit(table["path"].iloc[:50], table["label"].iloc[:50])
+    assert model.score(table["path"].tolist()[:50], table["label"].tolist()[:50]) >= 0.9
+
+
+def test_one_lazily_opened_image_many_times(tmp_path: Path) -> None:
+    IMAGES[0].resize((600, 600)).convert("RGB").save(tmp_path / "big.jpg")
+    with Image.open(tmp_path / "big.jpg") as image:
+        codes = CNNCodes().fit_transform([image] * 32)
+    assert (codes == codes[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("scan.png", "'scan.png' is one image: give a list of images"),
+        (Path("scan.png"), "is one image"),
+        (IMAGES[0], "is one image"),
+        ([np.zeros((8, 8))], "not ndarray"),
+    ],
+)
+def test_what_is_no_collection_of_images_is_explained(images: Any, message: str) -> None:  # noqa: ANN401
+    with pytest.raises(UsageError, match=message):
+        CNNCodes().fit(IMAGES).transform(images)
+
+
+def test_groups_and_classes_are_checked() -> None:
+    with pytest.raises(UsageError, match="X has 300 images, but groups has the shape"):
+        TransferClassifier().fit(IMAGES, LABELS, groups=LABELS[:5])
+    with pytest.raises(UsageError, match="y names a single class, 0"):
+        TransferClassifier().fit(IMAGES[:2], [0, 0])
+
+
+def test_a_model_of_a_family_with_weights_at_a_path(tmp_path: Path) -> None:
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model("resnet10t", num_classes=3), str(tmp_path / "net"), safe_serialization=True)
+    codes = CNNCodes(backbone={"name": "timm/resnet10t", "weights": tmp_path / "net"}).fit_transform(IMAGES[:2])
+    assert codes.shape == (2, 512)

@@ -58,7 +58,7 @@ def test_check_fails_a_backbone_that_breaks_the_contract(install: Install, capsy
     ("word", "message"),
     [
         ("show=vgg61", "show=vgg61: no plugin has that name. Did you mean 'vgg16'?"),
-        ("check=folder", "check=folder: no backbone has that name."),
+        ("check=folder", "backbone=folder: no backbone called 'folder'."),
     ],
 )
 def test_unknown_names(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

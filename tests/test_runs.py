@@ -32,19 +32,24 @@ def test_nothing_is_left_of_a_run_that_was_stopped(error: type[BaseException]) -
     assert not Path("runs").exists()
 
 
-def test_what_was_there_before_stays() -> None:
-    Path("mine").mkdir()
-    Path("mine/notes.txt").write_text("keep")
+def test_what_came_into_the_folder_meanwhile_stays() -> None:
+    def work() -> None:
+        with runs.directory(Path("mine"), {}) as out:
+            files.write_text(out / "predictions.csv", "x")
+            files.write_text(out / "thesis" / "chapter.txt", "keep")
+            (out / "notes.txt").write_text("keep")
+            raise ValueError
+
     with pytest.raises(ValueError):  # noqa: PT011
-        _stop(Path("mine"), ValueError)
-    assert [p.name for p in Path("mine").iterdir()] == ["notes.txt"]
+        work()
+    assert sorted(p.name for p in Path("mine").iterdir()) == ["notes.txt", "thesis"]
 
 
-@pytest.mark.parametrize(("name", "state"), [(runs.METRICS, "a finished"), (runs.CONFIG, "an unfinished")])
-def test_a_run_is_never_written_over(name: str, state: str) -> None:
+@pytest.mark.parametrize("name", [runs.METRICS, runs.CONFIG, "notes.txt"])
+def test_nothing_is_ever_written_over(name: str) -> None:
     Path("old").mkdir()
     Path("old", name).write_text("{}")
-    with pytest.raises(TlkitError, match=f"already holds {state} run"), runs.directory(Path("old"), {}):
+    with pytest.raises(TlkitError, match="is there already and not empty"), runs.directory(Path("old"), {}):
         pass
     assert Path("old", name).read_text() == "{}"
 

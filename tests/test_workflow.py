@@ -1,6 +1,7 @@
 """The road from images to a run directory to predictions, on real data, through the command line."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,7 @@ def test_a_run_directory_is_whole(run: Path) -> None:
         "confusion_matrix.png",
         "data.json",
         "environment.json",
+        "images.csv",
         "metrics.json",
         "model",
         "predictions.csv",
@@ -130,6 +132,103 @@ def test_evaluate_without_data_repeats_the_run(here: Path, run: Path) -> None:
     assert was == now
 
 
+def test_evaluate_measures_the_images_of_the_run_though_the_folder_has_grown(here: Path, scans: Path) -> None:
+    photos = _copy(scans, here)
+    run = tlkit.fit(here / "run", data={"name": "folder", "root": "scans"})
+    for digit in range(3):
+        for path in list((photos / f"digit {digit}").iterdir())[:20]:
+            shutil.copy(path, path.with_name(f"new {path.name}"))
+    elsewhere = here / "elsewhere"
+    elsewhere.mkdir()
+    os.chdir(elsewhere)  # the relative root of the run holds from here too
+    assert main(["evaluate", f"run={run.path}", "out=again"]) == 0
+    assert (elsewhere / "again" / "predictions.csv").read_bytes() == (run.path / "predictions.csv").read_bytes()
+    next((photos / "digit 0").glob("[0-9]*.png")).unlink()
+    assert main(["evaluate", f"run={run.path}", "out=more"]) == 1
+
+
+def test_evaluate_on_one_class_only(here: Path, scans: Path, run: Path) -> None:
+    photos = _copy(scans, here)
+    shutil.rmtree(photos / "digit 0")
+    shutil.rmtree(photos / "digit 1")
+    assert main(["evaluate", f"run={run}", "data=folder", f"data.root={photos}", "out=measured"]) == 0
+    assert json.loads((here / "measured" / "metrics.json").read_text())["n"] == 40
+
+
+@pytest.mark.parametrize("word", ["data.test_size=0.5", "seed=7"])
+def test_evaluate_refuses_what_it_would_ignore(
+    word: str, scans: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", f"run={run}", "data=folder", f"data.root={scans}", word]) == 2
+    assert word.partition("=")[0] in capsys.readouterr().err
+
+
+def test_an_unreadable_test_split_is_no_result_on_val(here: Path, scans: Path) -> None:
+    for split, rows in (("train", slice(0, 20)), ("val", slice(20, 30)), ("test", slice(30, 40))):
+        for digit in range(3):
+            (here / "parts" / split / f"digit {digit}").mkdir(parents=True)
+            for path in sorted((scans / f"digit {digit}").iterdir())[rows]:
+                target = here / "parts" / split / f"digit {digit}" / path.name
+                target.write_bytes(path.read_bytes() if split != "test" else b"broken")
+    with pytest.raises(TlkitError, match="split=test: folder has no such images"):
+        tlkit.fit(here / "run", data={"name": "folder", "root": here / "parts"})
+
+
+def test_groups_by_a_regular_expression_stay_together(here: Path, scans: Path) -> None:
+    photos = _copy(scans, here)
+    for path in sorted(photos.rglob("*.png")):
+        path.rename(path.with_name(f"p{int(path.stem) % 7}_{path.name}"))
+    assert main(["fit", "data=folder", f"data.root={photos}", "data.group=p([0-9]+)_", "strategy.C=0.001"]) == 0
+    (table,) = (here / "runs").glob("*/*/*/images.csv")
+    images = pd.read_csv(table)
+    images["group"] = images["file"].str.extract(r"p(\d+)_")[0]
+    assert images.groupby("group")["split"].nunique().max() == 1
+    assert set(images["split"]) == {"train", "test"}
+
+
+def test_a_root_with_brackets_spaces_and_quotes(here: Path, scans: Path) -> None:
+    photos = shutil.copytree(scans, here / "my 'best' photos (2024), all")
+    assert main(["fit", "data=folder", f"data.root={photos}", "strategy.C=0.001"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("strategy.C=-1", "strategy.C=-1: give one number or several"),
+        ("strategy.cv=1", "strategy.cv=1: cross-validation needs at least 2 folds"),
+        ("codes.batch_size=0", "codes.batch_size=0"),
+        ("seed=-1", "seed: expected a whole number from 0"),
+    ],
+)
+def test_impossible_numbers_are_refused_before_any_work(
+    word: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", word]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "images through" not in err
+    assert not list(here.iterdir())
+
+
+def test_only_fit_sweeps(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", f"run={run}", "images=a.png,b.png", "-m"]) == 2
+    assert "only fit sweeps" in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
+def test_extract_never_mixes_two_results(here: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["extract", "data=folder", f"data.root={scans}", "taps=[layer3,pool]"]
+    assert main(words) == 0
+    assert {path.name for path in (here / "codes").iterdir()} == {
+        "config.yaml",
+        "index.parquet",
+        "layer3.npy",
+        "pool.npy",
+    }
+    assert main(words) == 1
+    assert "codes is there already and not empty" in capsys.readouterr().err
+
+
 def test_evaluate_aligns_classes_by_name(here: Path, scans: Path, run: Path) -> None:
     photos = _copy(scans, here)
     shutil.rmtree(photos / "digit 0")  # the class numbers of what is left are not those of the run
@@ -168,7 +267,7 @@ def test_a_sweep_runs_every_job_and_reports_the_broken_one(
     here: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["data=folder", f"data.root={scans}", "strategy.C=0.001", "strategy.tap=pool,nowhere", "-m"]
-    assert main(["fit", *words]) == 1 or True
+    assert main(["fit", *words]) == 2
     assert "strategy.tap=nowhere" in capsys.readouterr().err
     finished = list((here / "runs").glob("sweep-*/*/metrics.json"))
     assert len(finished) == 1
@@ -216,11 +315,11 @@ def _all_broken(root: Path) -> None:
     ("arrange", "words", "message"),
     [
         (_as_it_is, ["data.root=nowhere"], "no such folder"),
-        (_one_class, [], "holds a single class folder"),
+        (_one_class, [], "at least two classes, found digit 0"),
         (_empty_class, [], "digit 3"),
         (_all_broken, [], "no readable training image is left of class digit 0, digit 1, digit 2"),
         (_as_it_is, ["backbone=vgg16", "backbone.weights=nowhere"], "nowhere"),
-        (_as_it_is, ["codes.device=warp"], "device=warp: not available here"),
+        (_as_it_is, ["codes.device=warp"], "codes.device=warp: not available here"),
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit import files, registry, tables, validate
-from tlkit.codes import CodesStore
+from tlkit.codes import Codes, CodesStore, known_taps
 from tlkit.data import Image, as_images
-from tlkit.errors import TlkitError, some
+from tlkit.errors import TlkitError
 from tlkit.heads import LinearSVM, load_head, save_head
 
 if TYPE_CHECKING:
@@ -45,19 +45,19 @@ class Classifier:
     head: LinearSVM
     training: dict[str, Any] = field(default_factory=dict)
 
-    def predict_proba(self, images: Sequence[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
+    def predict_proba(self, images: Iterable[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
         """Return the probability of each class, float32 (n, k); rows sum to 1.
 
         Raises:
             TlkitError: some of the images cannot be read.
         """
-        probabilities, errors = self._probabilities(images, store)
-        if errors:
-            raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in errors.items()])}.")
-        return probabilities
+        listed = as_images(images)
+        codes = (store or CodesStore()).codes(self.backbone, listed, self.taps)
+        codes.require_all(listed)
+        return self._probabilities(codes)
 
     def predict(
-        self, images: Sequence[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
+        self, images: Iterable[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
     ) -> pd.DataFrame:
         """Label images: one row each, also for those that cannot be read.
 
@@ -71,10 +71,10 @@ class Classifier:
         """
         import pandas as pd
 
-        probabilities, errors = self._probabilities(images, store)
-        called = files or [
-            str(image) if isinstance(image, str | Path) else str(row) for row, image in enumerate(images)
-        ]
+        listed = as_images(images)
+        codes = (store or CodesStore()).codes(self.backbone, listed, self.taps)
+        probabilities, errors = self._probabilities(codes), codes.errors
+        called = files or [str(image if isinstance(image, Path) else row) for row, image in enumerate(listed)]
         best = [None if row in errors else int(p.argmax()) for row, p in enumerate(probabilities)]
         frame = {
             "file": [tables.printable(name) for name in called],
@@ -82,18 +82,17 @@ class Classifier:
             "probability": [np.nan if b is None else p[b] for b, p in zip(best, probabilities, strict=True)],
         }
         columns = {f"p({name})": probabilities[:, k] for k, name in enumerate(self.classes)}
-        reasons = [errors.get(row) for row in range(len(images))]
+        reasons = [errors.get(row) for row in range(len(listed))]
         return pd.DataFrame({**frame, **columns, "error": pd.Series(reasons, dtype=object)})
 
-    def _probabilities(
-        self, images: Sequence[Image | str], store: CodesStore | None
-    ) -> tuple[NDArray[np.float32], dict[int, str]]:
-        codes = (store or CodesStore()).codes(self.backbone, as_images(images), self.taps)
-        readable = [row for row in range(len(images)) if row not in codes.errors]
-        probabilities = np.full((len(images), len(self.classes)), np.nan, dtype=np.float32)
+    def _probabilities(self, codes: Codes) -> NDArray[np.float32]:
+        """Return float32 (n, k); the rows of unreadable images are NaN."""
+        values = codes.concatenated()
+        readable = [row for row in range(len(values)) if row not in codes.errors]
+        probabilities = np.full((len(values), len(self.classes)), np.nan, dtype=np.float32)
         if readable:
-            probabilities[readable] = self.head.predict_proba(codes.concatenated()[readable])
-        return probabilities, codes.errors
+            probabilities[readable] = self.head.predict_proba(values[readable])
+        return probabilities
 
     def save(self, folder: Path) -> None:
         """Write the classifier: JSON and safetensors, nothing executable.
@@ -114,6 +113,7 @@ class Classifier:
             "taps": list(self.taps),
             "backbone": spec,
             "sha256": self.backbone.weights.sha256 if self.backbone.weights else None,
+            "weights": _provenance(self.backbone),
             "preprocess": self.backbone.preprocess.to_dict(),
             "training": self.training,
         }
@@ -132,12 +132,12 @@ class Classifier:
         """
         record = _read_record(folder / _RECORD)
         spec = dict(record["backbone"])
-        if weights is not None or record["sha256"] is None:
+        if weights is not None or record.get("sha256") is None:
             spec["weights"] = weights or str(folder / _WEIGHTS)
         validate.check_plugin("backbone", spec)
         backbone: Backbone = registry.build("backbone", spec)
         found = backbone.weights.sha256 if backbone.weights else None
-        if record["sha256"] is not None and found != record["sha256"]:
+        if record.get("sha256") is not None and found != record["sha256"]:
             raise TlkitError(
                 f"{folder} was fitted on other weights of {backbone.name}: sha256 {record['sha256']}, but "
                 f"{spec.get('weights')} has {found}. Give the original ones: weights=PATH."
@@ -146,9 +146,19 @@ class Classifier:
             raise TlkitError(
                 f"{folder} was fitted with the preprocess {record['preprocess']}, not {backbone.preprocess}."
             )
-        return Classifier(
-            tuple(record["classes"]), backbone, tuple(record["taps"]), load_head(folder), record["training"]
-        )
+        head = load_head(folder)
+        taps = tuple(known_taps(backbone, record["taps"], f"{folder}: taps"))
+        width = sum(backbone.tap(tap).channels for tap in taps)
+        if head.classes_.tolist() != list(range(len(record["classes"]))) or head.n_features_in_ != width:
+            raise TlkitError(f"{folder}: the head is not one for {width} codes and these classes. Copy the run again.")
+        return Classifier(tuple(record["classes"]), backbone, taps, head, record["training"])
+
+
+def _provenance(backbone: Backbone) -> dict[str, Any] | None:
+    """Say where the weights came from, without the names of the classes that they were trained on."""
+    if backbone.weights is None:
+        return None
+    return {key: value for key, value in asdict(backbone.weights).items() if key != "class_names"}
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -159,6 +169,11 @@ def _read_record(path: Path) -> dict[str, Any]:
     wanted = {"classes": list, "taps": list, "backbone": dict, "preprocess": dict, "training": dict}
     if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
         raise TlkitError(f"{path}: not a saved classifier: it lacks some of {', '.join(wanted)}.")
+    names = [*record["classes"], *record["taps"]]
+    if not all(isinstance(name, str) for name in names) or len({*record["classes"]}) < len(record["classes"]):
+        raise TlkitError(f"{path}: classes and taps must be names, and no class twice.")
+    if not isinstance(record.get("sha256"), str | None):
+        raise TlkitError(f"{path}: sha256 must be text, or null for weights that are in the folder.")
     if record.get("format") != FORMAT:
         raise TlkitError(f"{path}: format {record.get('format')!r}, but this tlkit reads {FORMAT}. Update tlkit.")
     return record

@@ -49,9 +49,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Be the program `tlkit`: end the process with what `main` returns."""
-    code = main()
-    if code == INTERRUPTED:  # at once: Python would wait for threads, and may forget the code
+    try:
+        code = main()
         sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = TlkitError.exit_code
+    if code == INTERRUPTED:  # at once: Python would wait for threads, and may forget the code
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -65,7 +69,7 @@ See also: tlkit COMMAND --help; completion: eval "$(tlkit --install-completion b
 
 
 def _start(command: str, words: list[str]) -> None:
-    failures: list[TlkitError] = []
+    failures: list[Exception] = []
     this_process = os.getpid()
 
     def task(cfg: "DictConfig") -> None:
@@ -74,7 +78,7 @@ def _start(command: str, words: list[str]) -> None:
         run_dir = _run_directory()
         try:
             workflow.run(command, config.plain(cfg), run_dir)
-        except TlkitError as err:
+        except (TlkitError, BrokenPipeError) as err:
             if os.getpid() != this_process:  # a launcher such as joblib or submitit moved the job
                 raise
             failures.append(err)  # the other jobs of a sweep still run
@@ -84,6 +88,8 @@ def _start(command: str, words: list[str]) -> None:
 
     from tlkit import config
 
+    if command != "fit" and {"-m", "--multirun"} & set(words):
+        raise UsageError("only fit sweeps: the jobs of other commands would write over each other's results.")
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback on the terminal
     _hydra(command, config.admit(words), task)
     if len(failures) == 1:
@@ -153,6 +159,8 @@ def _report(command: str, action: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print(f"\ntlkit {command}: interrupted; nothing half-written was left behind.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except Exception as err:
         code, message = _explain(err)
         if message is None or traceback_wanted:

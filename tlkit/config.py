@@ -1,7 +1,7 @@
 """Hydra glue: where configurations come from, and the wording of Hydra's errors. Never imports torch."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +9,10 @@ from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
@@ -102,10 +104,23 @@ def _slug(text: str) -> str:
 def admit(words: Iterable[str]) -> list[str]:
     """Let settings that no YAML file declares through Hydra; validation then reports all the wrong ones together.
 
+    Values that are no Hydra expression, such as most regular expressions and paths with brackets, are quoted.
+
     >>> admit(["backbone=vgg16", "backbone.width=8", "sed=2", "hydra.run.dir=x", "~data", "-m"])
     ['backbone=vgg16', '++backbone.width=8', '++sed=2', 'hydra.run.dir=x', '~data', '-m']
     """
-    return [f"++{word}" if _is_setting(word) else word for word in words]
+    return [f"++{_quoted(word)}" if _is_setting(word) else word for word in words]
+
+
+def _quoted(word: str) -> str:
+    key, _, value = word.partition("=")
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        # Hydra reads a backslash as itself, but for those before a quote.
+        escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+        return f"{key}='{escaped}'"
+    return word
 
 
 def _is_setting(word: str) -> bool:
@@ -127,26 +142,38 @@ def compose(command: str, choices: Mapping[str, Any]) -> tuple[dict[str, Any], P
         UsageError: Hydra cannot compose it.
     """
     register()
-    groups = [g for g in registry.KINDS if isinstance(choices.get(g), str) or "name" in (choices.get(g) or {})]
-    named = {g: choices[g] if isinstance(choices[g], str) else choices[g]["name"] for g in groups}
+    groups = {group: _choice(choices[group]) for group in registry.KINDS if _choice(choices.get(group))}
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a Hydra program may call us
     try:
         with hydra.initialize_config_module("tlkit.conf", version_base="1.3"):
-            words = [f"{group}={name}" for group, name in named.items()]
+            words = [f"{group}={name}" for group, name in groups.items()]
             cfg = hydra.compose(f"_{command}", words, return_hydra_config=True)
-            OmegaConf.set_struct(cfg, False)
-            for key, value in choices.items():
-                settings = (
-                    {key: value} if not isinstance(value, Mapping) else {f"{key}.{k}": v for k, v in value.items()}
-                )
-                for path, setting in settings.items():
-                    if not (key in groups and path in (key, f"{key}.name")):
-                        OmegaConf.update(cfg, path, setting, force_add=True)
-            HydraConfig.instance().set_config(cfg)
-            run_dir = Path(cfg.hydra.run.dir)
+        OmegaConf.set_struct(cfg, False)
+        for path, value in _settings(choices):
+            OmegaConf.update(cfg, path, str(value) if isinstance(value, Path) else value, force_add=True)
+        HydraConfig.instance().set_config(cfg)
+        run_dir = Path(cfg.hydra.run.dir)
     except (HydraException, OmegaConfBaseException) as err:
         raise UsageError(explain(err) or str(err)) from err
+    finally:
+        GlobalHydra.instance().hydra = outer
     del cfg["hydra"]
     return plain(cfg), run_dir
+
+
+def _choice(value: Any) -> str | None:  # noqa: ANN401
+    """Return the option that a value chooses for its group."""
+    name = value.get("name") if isinstance(value, Mapping) else value
+    return name if isinstance(name, str) else None
+
+
+def _settings(choices: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every setting that is not the choice of a group."""
+    for key, value in choices.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{name}", setting) for name, setting in value.items() if name != "name")
+        elif key not in registry.KINDS:
+            yield key, value
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

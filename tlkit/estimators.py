@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from tlkit import registry
 from tlkit.codes import CodesStore, known_taps
 from tlkit.data import Image, ImageData, as_images
-from tlkit.errors import TlkitError, UsageError, some
+from tlkit.errors import UsageError, some
 from tlkit.strategies import Resources
 from tlkit.workflow import build_backbone
 
@@ -44,14 +45,14 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.device = device
 
-    def fit(self, X: Sequence[Image | str], y: object = None) -> CNNCodes:
+    def fit(self, X: Iterable[Image | str], y: object = None) -> CNNCodes:
         """Load the backbone; there is nothing to learn from X."""
         self.backbone_ = build_backbone(_settings("backbone", self.backbone), seed=0)
         self.taps_ = known_taps(self.backbone_, self.tap, "tap")
         self.store_ = CodesStore(batch_size=self.batch_size, device=self.device)
         return self
 
-    def transform(self, X: Sequence[Image | str]) -> NDArray[np.float32]:
+    def transform(self, X: Iterable[Image | str]) -> NDArray[np.float32]:
         """Return the codes of n images (paths or PIL images), float32 (n, d).
 
         Raises:
@@ -60,8 +61,7 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         images = as_images(X)
         codes = self.store_.codes(self.backbone_, images, self.taps_)
-        if codes.errors:
-            raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in codes.errors.items()])}.")
+        codes.require_all(images)
         return codes.concatenated()
 
 
@@ -79,7 +79,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.strategy = strategy
         self.seed = seed
 
-    def fit(self, X: Sequence[Image | str], y: ArrayLike, groups: ArrayLike | None = None) -> TransferClassifier:
+    def fit(self, X: Iterable[Image | str], y: ArrayLike, groups: ArrayLike | None = None) -> TransferClassifier:
         """Fit on n images and their labels; `groups` stay together in cross-validation.
 
         Raises:
@@ -87,16 +87,20 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             TlkitError: some of the images cannot be read.
         """
         images, labels = as_images(X), np.asarray(y)
-        if labels.shape != (len(images),):
-            raise UsageError(f"X has {len(images)} images, but y has the shape {labels.shape}.")
+        together = None if groups is None else np.asarray(groups).astype(str)
+        for name, column in (("y", labels), ("groups", together)):
+            if column is not None and column.shape != (len(images),):
+                raise UsageError(f"X has {len(images)} images, but {name} has the shape {column.shape}.")
         self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            raise UsageError(f"y names a single class, {some(self.classes_.tolist())}: a classifier needs two.")
         network = build_backbone(_settings("backbone", self.backbone), self.seed)
-        data = _as_data(images, labels, self.classes_, None if groups is None else np.asarray(groups).astype(str))
+        data = _as_data(images, labels, self.classes_, together)
         resources = Resources(CodesStore(), {}, self.seed)
         self.classifier_ = registry.build("strategy", _settings("strategy", self.strategy), network, data, resources)
         return self
 
-    def predict_proba(self, X: Sequence[Image | str]) -> NDArray[np.float32]:
+    def predict_proba(self, X: Iterable[Image | str]) -> NDArray[np.float32]:
         """Return float32 (n, k), columns in the order of `classes_`; rows sum to 1.
 
         Raises:
@@ -106,7 +110,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities: NDArray[np.float32] = self.classifier_.predict_proba(as_images(X))
         return probabilities[:, [self.classifier_.classes.index(str(c)) for c in self.classes_.tolist()]]
 
-    def predict(self, X: Sequence[Image | str]) -> NDArray[Any]:
+    def predict(self, X: Iterable[Image | str]) -> NDArray[Any]:
         """Return n labels, of the type that `fit` was given."""
         best = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[best]
@@ -116,7 +120,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _settings(kind: str, choice: Choice) -> dict[str, Any]:
     from tlkit import validate
 
-    settings = dict(registry.choice_settings(kind, choice)) if isinstance(choice, str) else dict(choice)
+    settings: dict[str, Any] = {"name": choice} if isinstance(choice, str) else dict(choice)
+    settings |= registry.choice_settings(kind, str(settings.get("name", "")))
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
     validate.check_plugin(kind, settings)
     return settings
 

@@ -26,7 +26,8 @@ def show(name: str) -> None:
     Raises:
         UsageError: no plugin has that name.
     """
-    for kind in _kinds_of(name, "show"):
+    name = name.partition("/")[0]  # of a family such as timm/resnet50
+    for kind in _kinds_of(name):
         plugin = registry.get(kind, name)
         origins = ", ".join(map(registry.origin, registry.entry_points(kind)[name]))
         print(f"{kind}={name}, from {origins} ({plugin.__module__}:{plugin.__qualname__})\n")
@@ -51,9 +52,9 @@ def check(name: str) -> None:
 
     from tlkit.testing import backbone_checks
 
-    settings = registry.choice_settings("backbone", name)
-    _kinds_of(settings.pop("name"), "check")
-    build = partial(registry.build, "backbone", {**registry.choice_settings("backbone", name), "weights": None})
+    settings = {**registry.choice_settings("backbone", name), "weights": None}
+    validate.check_plugin("backbone", settings)
+    build = partial(registry.build, "backbone", settings)
     failed = 0
     for title, run in backbone_checks(build):
         try:
@@ -67,12 +68,11 @@ def check(name: str) -> None:
     print(f"{name} passes all checks.")
 
 
-def _kinds_of(name: str, key: str) -> list[str]:
+def _kinds_of(name: str) -> list[str]:
     kinds = [kind for kind in registry.KINDS if name in registry.entry_points(kind)]
-    if not kinds or (key == "check" and "backbone" not in kinds):
+    if not kinds:
         known = sorted({n for kind in registry.KINDS for n in registry.entry_points(kind)})
-        wanted = "backbone" if key == "check" else "plugin"
-        raise UsageError(f"{key}={name}: no {wanted} has that name.{did_you_mean(name, known)} See tlkit plugins.")
+        raise UsageError(f"show={name}: no plugin has that name.{did_you_mean(name, known)} See tlkit plugins.")
     return kinds
 
 

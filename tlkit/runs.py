@@ -2,15 +2,15 @@
 
 config.yaml        what was asked, resolved; written first
 model/             the classifier: JSON and safetensors
-predictions.csv    file, split, label, predicted, probability, p(CLASS)..., error of the held-out images
-data.json          counts, duplicates, placeholders, unreadable files
+images.csv         file, label and split of every image that was used
+predictions.csv    file, label, predicted, probability, p(CLASS)... of the held-out images
+data.json          source, counts, duplicates, placeholders, unreadable files
 environment.json   versions and machine
 *.png              pictures
 log.txt            what was printed
 metrics.json       what came out; written last
 """
 
-import json
 import os
 import platform
 import shutil
@@ -23,37 +23,38 @@ from typing import Any
 from tlkit import files
 from tlkit.errors import TlkitError, did_you_mean
 
-CONFIG, METRICS, MODEL = "config.yaml", "metrics.json", "model"
+CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
+_NAMES = (CONFIG, METRICS, IMAGES, LOG, "predictions.csv", "data.json", "environment.json", "index.parquet")
+_SUFFIXES = (".png", ".npy")
 _PACKAGES = ("tlkit", "torch", "timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
 
 
 @contextmanager
 def directory(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Path]:
-    """Open a new run directory; whatever stops the work in it also removes what was written.
+    """Open a new directory for results; whatever stops the work in it also removes what was written.
 
     Raises:
-        TlkitError: it already holds a run, or cannot be written.
+        TlkitError: something is in it already, or it cannot be written.
     """
     from omegaconf import OmegaConf
 
     run_dir = run_dir.absolute()
-    for name, state in ((METRICS, "a finished"), (CONFIG, "an unfinished")):
-        if (run_dir / name).exists():
-            raise TlkitError(f"{run_dir} already holds {state} run. Choose another folder, or remove it.")
-    before = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
+    if run_dir.exists() and (not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {LOG}):
+        raise TlkitError(f"{run_dir} is there already and not empty. Choose another folder, or remove it.")
     try:
         files.write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         yield run_dir
     except BaseException:
-        _discard(run_dir, before)
+        _discard(run_dir)
         raise
 
 
-def _discard(run_dir: Path, keep: set[str]) -> None:
-    """Remove what a run wrote."""
+def _discard(run_dir: Path) -> None:
+    """Remove what a run wrote, and nothing else that may have come into its folder meanwhile."""
+    shutil.rmtree(run_dir / MODEL, ignore_errors=True)
     for path in run_dir.iterdir() if run_dir.is_dir() else ():
-        if path.name not in keep:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if path.name in _NAMES or path.suffix in _SUFFIXES:
+            path.unlink(missing_ok=True)
     remove_empty(run_dir)
 
 
@@ -72,7 +73,7 @@ def find(run: str | Path) -> Path:
     Raises:
         TlkitError: there is no such directory, or no finished run in it.
     """
-    run_dir = Path(run)
+    run_dir = Path(run).expanduser()
     if not run_dir.is_dir():
         siblings = [p.name for p in run_dir.parent.iterdir()] if run_dir.parent.is_dir() else []
         raise TlkitError(f"run={run}: no such folder.{did_you_mean(run_dir.name, siblings)}")
@@ -97,19 +98,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def read_json(run_dir: Path, name: str) -> dict[str, Any]:
-    """Read one of a run's JSON files.
-
-    Raises:
-        TlkitError: it is missing or damaged.
-    """
-    try:
-        content: dict[str, Any] = json.loads((run_dir / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise TlkitError(f"{run_dir / name}: cannot be read: {err}") from err
-    return content
-
-
 def read_config(run_dir: Path) -> dict[str, Any]:
     """Read what a run was asked to do.
 
@@ -121,7 +109,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
     try:
         config = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG), resolve=False)
-    except (OSError, YAMLError) as err:
+    except (OSError, ValueError, YAMLError) as err:
         raise TlkitError(f"{run_dir / CONFIG}: cannot be read: {err}") from err
     if not isinstance(config, dict):
         raise TlkitError(f"{run_dir / CONFIG}: not the configuration of a run.")

@@ -40,6 +40,8 @@ def _refuse(found: Iterator[str]) -> None:
 def problems_of(command: Target, config: Mapping[str, Any]) -> Iterator[str]:
     """Say what is wrong with each setting of `config`, top level first."""
     yield from misfits([command], config)
+    if isinstance(config.get("seed"), int) and not 0 <= config["seed"] < 2**32:
+        yield f"seed: expected a whole number from 0 to 2**32 - 1, got {config['seed']}."
     for kind in registry.KINDS:
         if isinstance(config.get(kind), dict) and config[kind]:
             yield from _plugin_problems(kind, config[kind])

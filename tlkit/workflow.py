@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tlkit import files, registry, runs, validate
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 
 if TYPE_CHECKING:
@@ -77,20 +77,23 @@ def fit(
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
 
+    data = {key: _lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "trainer": trainer}
     with runs.directory(run_dir, {**groups, "seed": seed}) as out:
-        images = load_data(data, seed)
-        inspection = inspect(images)
+        store = CodesStore(**codes)
+        with progress("looking the images over"):
+            images = load_data(data, seed)
+            inspection = inspect(images)
         log.info(report.of_data(images, inspection))
         network = build_backbone(backbone, seed)
-        store = CodesStore(**codes)
         classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed))
+        held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
-        metrics, predictions, _ = measure(classifier, images, images.held_out, store)
+        metrics, predictions, _ = measure(classifier, images, held_out, store)
         metrics |= {"unreadable": len(images.unreadable), "training": classifier.training}
         classifier.save(out / runs.MODEL)
         _draw_search(classifier.training, out)
-        files.write_json(out / "data.json", {**inspection, "unreadable": dict(images.unreadable)})
+        _write_data(out, images, inspection)
         _write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, _short(out)))
     return Run(out, classifier, metrics, predictions)
@@ -104,7 +107,6 @@ def evaluate(
     out: str | None,
     weights: str | None,
     codes: dict[str, Any],
-    seed: int,
 ) -> Run:
     """Measure a saved run on labelled images, its own held-out split by default; classes are aligned by name.
 
@@ -116,12 +118,12 @@ def evaluate(
     from tlkit.evaluation import report
 
     source = runs.find(run)
-    images = load_data(data, seed, split=False) if data else _data_of(source)
+    images = new_data(data) if data else data_of(source)
     classifier = Classifier.load(source / runs.MODEL, weights)
     images = images.aligned(classifier.classes)
     chosen = split or images.held_out
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
-    record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes, "seed": seed}
+    record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
         metrics, predictions, images = measure(classifier, images, chosen, CodesStore(**codes))
         _write_results(folder, metrics, predictions, classifier)
@@ -166,13 +168,15 @@ def extract(
         TlkitError: what stops it; nothing is left behind then.
     """
     from tlkit.codes import CodesStore, known_taps, write_codes
-    from tlkit.errors import some
 
-    images = load_data(data, seed)
-    network = build_backbone(backbone, seed)
-    names = known_taps(network, taps, "taps")
-    found = CodesStore(**codes).codes(network, images.images, names)
-    write_codes(Path(out), found, images)
+    data = {key: _lasting(key, value) for key, value in data.items()}
+    record = {"data": data, "backbone": backbone, "taps": taps, "codes": codes, "seed": seed}
+    with runs.directory(Path(out), record) as folder:
+        store = CodesStore(**codes)
+        images = load_data(data, seed)
+        network = build_backbone(backbone, seed)
+        found = store.codes(network, images.images, known_taps(network, taps, "taps"))
+        write_codes(folder, found, images)
     shapes = ", ".join(f"{tap}.npy {values.shape}" for tap, values in found.values.items())
     print(f"{out}: {shapes}, index.parquet")
     if found.errors:
@@ -197,26 +201,73 @@ def plugins(*, show: str | None, check: str | None) -> None:
         plugin_list.show_all()
 
 
-def load_data(settings: Mapping[str, Any], seed: int, split: bool = True) -> ImageData:
-    """Read labelled images from the source that the settings name; `split=False` makes those without one all test."""
+def load_data(settings: Mapping[str, Any], seed: int) -> ImageData:
+    """Read labelled images from the source that the settings name, and split them."""
     from tlkit.data import prepare
 
-    common = {name for name, p in signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    images: ImageData = registry.build("data", {key: value for key, value in settings.items() if key not in common})
-    if split:
-        return prepare(images, seed, **{key: value for key, value in settings.items() if key in common})
+    own, shared = _parted(settings)
+    return prepare(registry.build("data", own), seed, **shared)
+
+
+def new_data(settings: Mapping[str, Any]) -> ImageData:
+    """Read labelled images that no run has seen; without a split of their own they are all test.
+
+    Raises:
+        UsageError: settings for a split that is not made.
+    """
+    own, shared = _parted(settings)
+    if sizes := sorted({"val_size", "test_size"} & shared.keys()):
+        raise UsageError(
+            f"data.{sizes[0]}: evaluate splits nothing; split=test, val, train or all says what to measure."
+        )
+    images: ImageData = registry.build("data", own)
     places = np.full(len(images), "test") if images.split is None else images.split
-    return replace(images, split=places, on_error=settings.get("on_error", "skip"))
+    return replace(images, split=places, on_error=shared.get("on_error", "skip"))
 
 
-def _data_of(run: Path) -> ImageData:
-    """Read the images that a run was made with, split as they were then."""
-    config = runs.read_config(run)
-    settings, seed = config.get("data"), config.get("seed")
-    if not isinstance(settings, dict) or not isinstance(seed, int):
+def data_of(run: Path) -> ImageData:
+    """Read the images that a run was made with, each in the split that it was in then.
+
+    Raises:
+        TlkitError: they are not there any more.
+    """
+    import pandas as pd
+
+    from tlkit.tables import printable
+
+    settings = runs.read_config(run).get("data")
+    if not isinstance(settings, dict):
         raise TlkitError(f"{run / runs.CONFIG}: it does not say what data the run was made with. Give data=NAME.")
     validate.check_plugin("data", settings)
-    return load_data(settings, seed)
+    images: ImageData = registry.build("data", _parted(settings)[0])
+    table = pd.read_csv(run / runs.IMAGES, dtype=str, keep_default_na=False)
+    split = dict(zip(table["file"], table["split"], strict=True))
+    names = [printable(file) for file in images.files]
+    rows = [row for row, name in enumerate(names) if name in split]
+    if len(rows) < len(split):
+        gone = sorted(split.keys() - set(names))
+        raise TlkitError(f"{len(gone)} images of the run are not there any more: {some(gone)}. Give data=NAME.")
+    if len(images) > len(rows):
+        log.warning("%d images that the run does not know are left out", len(images) - len(rows))
+    return replace(images.select(rows), split=np.array([split[names[row]] for row in rows]))
+
+
+def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the settings of a source from those that all sources share."""
+    from tlkit.data import prepare
+
+    shared = {name for name, p in signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    own = {key: value for key, value in settings.items() if key not in shared}
+    return own, {key: value for key, value in settings.items() if key in shared}
+
+
+def _lasting(key: str, value: Any) -> Any:  # noqa: ANN401
+    """Make a path hold in another working directory."""
+    return str(Path(value).expanduser().absolute()) if _is_path(key, value) else value
+
+
+def _is_path(key: str, value: Any) -> bool:  # noqa: ANN401
+    return key in ("root", "path") and isinstance(value, str) and Path(value).expanduser().exists()
 
 
 def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
@@ -245,7 +296,7 @@ def measure(
     rows = np.arange(len(images)) if split == "all" else images.rows(split)
     if len(rows) == 0:
         raise TlkitError(f"split={split}: {images.name} has no such images. Splits: {images.split_sizes()}.")
-    part = images.select(rows)
+    part = replace(images.select(rows), split=np.full(len(rows), "test"))  # nothing is learned from them here
     part = part.without(store.codes(classifier.backbone, part.images, classifier.taps).errors)
     if len(part) == 0:
         raise TlkitError(f"split={split}: not one of its {len(rows)} images can be read.")
@@ -255,6 +306,18 @@ def measure(
     metrics = {"split": split, "unreadable": len(part.unreadable), **measured}
     predictions.insert(1, "label", [part.classes[label] for label in part.labels])
     return metrics, predictions.drop(columns="error"), part
+
+
+def _write_data(out: Path, images: ImageData, inspection: Mapping[str, Any]) -> None:
+    import pandas as pd
+
+    from tlkit import tables
+
+    record = {**inspection, "source": images.source, "unreadable": dict(images.unreadable)}
+    names = [tables.printable(file) for file in images.files]
+    labels = [images.classes[label] for label in images.labels]
+    files.write_json(out / "data.json", record)
+    tables.write(pd.DataFrame({"file": names, "label": labels, "split": images.split}), out / runs.IMAGES)
 
 
 def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier) -> None:

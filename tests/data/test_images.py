@@ -27,7 +27,7 @@ Array = npt.NDArray[np.uint8]
 
 @pytest.fixture
 def scene() -> Array:
-    """A image of 24 rows and 16 columns in which no turn or reflection changes nothing."""
+    """An image of 24 rows and 16 columns in which no turn or reflection changes nothing."""
     rgb = np.zeros((24, 16, 3), dtype=np.uint8)
     rgb[:12, :8], rgb[:12, 8:], rgb[12:, :8], rgb[12:, 8:] = (200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)
     return rgb
@@ -194,7 +194,7 @@ def test_a_truncated_jpeg_says_so(missing: int, tmp_path: Path) -> None:
 
 def test_reasons(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("I am not a image at all.")
+    (tmp_path / "text.jpg").write_text("I am not an image at all.")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "head.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     reasons = {

@@ -40,8 +40,8 @@ def test_a_placeholder_is_known_by_its_looks_alone(assets: Path, tmp_path: Path)
     photographs = sorted(source.glob("*.jpg"))[:40]
     for number, path in enumerate(photographs):
         _copy(path, tmp_path / "ab"[number % 2] / f"{number}.jpg")
-    with PIL.Image.open(source / "imageNotFound.gif") as image:
-        image = image.convert("RGB")
+    with PIL.Image.open(source / "imageNotFound.gif") as opened:
+        image = opened.convert("RGB")
     image.save(tmp_path / "a" / "x.png")
     image.save(tmp_path / "b" / "y.jpg")
     assert inspect(folder(root=str(tmp_path)))["placeholders"] == ["a/x.png", "b/y.jpg"]

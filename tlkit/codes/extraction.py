@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from tlkit.data import Image, Preprocess, UnreadableImage, decode
-from tlkit.errors import UsageError, did_you_mean
+from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ class Codes:
 
     values: dict[str, NDArray[np.float32]]
     errors: dict[int, str]
+
+    def require_all(self, images: Sequence[Image]) -> None:
+        """Stop unless each of the images could be read.
+
+        Raises:
+            TlkitError: with the images that could not, and why.
+        """
+        if self.errors:
+            raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in self.errors.items()])}.")
 
     def concatenated(self) -> NDArray[np.float32]:
         """Join the taps side by side: float32 (n, sum of d)."""
@@ -67,9 +76,7 @@ def extract(
     Raises:
         UsageError: the device does not exist, or a number is not positive.
     """
-    if batch_size < 1 or (workers is not None and workers < 1):
-        raise UsageError(f"codes.batch_size={batch_size}, codes.workers={workers}: give positive numbers.")
-    place = find_device(device)
+    place = check_settings(batch_size=batch_size, device=device, workers=workers)
     started = time.perf_counter()
     values: dict[str, NDArray[np.float32]] = {}
     errors: dict[int, str] = {}
@@ -95,24 +102,27 @@ def known_taps(backbone: Backbone, taps: str | Sequence[str], key: str) -> list[
     Raises:
         UsageError: the backbone has no such tap, one is named twice, or none is named.
     """
-    known = [tap.name for tap in backbone.taps]
     wanted = [taps] if isinstance(taps, str) else list(taps)
     for tap in wanted:
-        if tap not in known:
-            hint = did_you_mean(tap, known)
-            raise UsageError(f"{key}={tap}: {backbone.name} has no such tap.{hint} Taps: {', '.join(known)}.")
+        try:
+            backbone.tap(tap)
+        except UsageError as err:
+            raise UsageError(f"{key}={tap}: {err}") from err
     if not wanted or len({*wanted}) < len(wanted):
         raise UsageError(f"{key}={wanted}: name at least one tap, and each once.")
     return wanted
 
 
-def find_device(device: str) -> str:
-    """Return the torch device that a setting means.
+def check_settings(*, batch_size: int = 32, device: str = "auto", workers: int | None = None) -> str:
+    """Check the settings of `extract`, and return the torch device that they mean.
 
     Raises:
-        UsageError: torch does not know it, or this machine does not have it.
+        UsageError: a number is not positive, or this machine does not have the device.
     """
     import torch
+
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise UsageError(f"codes.batch_size={batch_size}, codes.workers={workers}: give positive numbers.")
 
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -120,7 +130,7 @@ def find_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as err:  # torch asserts that it was compiled with CUDA
-        raise UsageError(f"device={device}: not available here: {str(err).splitlines()[0]}") from err
+        raise UsageError(f"codes.device={device}: not available here: {str(err).splitlines()[0]}") from err
     return device
 
 

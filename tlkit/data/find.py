@@ -1,12 +1,14 @@
 """Which images a user means: a folder, a file, a glob, a text file of paths, or a list of these."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
 
+import PIL.Image
+
 from tlkit.data.imagedata import LazyImages
 from tlkit.data.images import Image, list_images
-from tlkit.errors import TlkitError, did_you_mean
+from tlkit.errors import TlkitError, UsageError, did_you_mean
 
 
 def find_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -37,14 +39,20 @@ def find_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def as_images(images: Sequence[Image | str]) -> LazyImages:
-    """Let text stand for the path that it spells; nothing is opened."""
+def as_images(images: Iterable[Image | str]) -> Sequence[Image]:
+    """Return the images of any collection, a pandas Series too, in its order; text is the path that it spells.
 
-    def one(row: int) -> Image:
-        image = images[row]
-        return Path(image) if isinstance(image, str) else image
-
-    return LazyImages(one, range(len(images)))
+    Raises:
+        UsageError: it is one image instead of several, or holds something else than paths and Pillow images.
+    """
+    if isinstance(images, LazyImages):
+        return images
+    if isinstance(images, str | Path | PIL.Image.Image):
+        raise UsageError(f"{images!r} is one image: give a list of images, with a single one too.")
+    listed = [Path(image) if isinstance(image, str) else image for image in images]
+    if wrong := [image for image in listed if not isinstance(image, Path | PIL.Image.Image)]:
+        raise UsageError(f"images are paths or Pillow images (PIL.Image.fromarray), not {type(wrong[0]).__name__}.")
+    return listed
 
 
 def _is_many(item: str | Path) -> bool:
@@ -52,7 +60,10 @@ def _is_many(item: str | Path) -> bool:
 
 
 def _listed(path: Path) -> list[Path]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as err:
+        raise TlkitError(f"images={path}: not a readable list of paths in UTF-8: {err}.") from err
     paths = [Path(line) for line in lines if line]
     if not paths:
         raise TlkitError(f"images={path}: this list is empty; write one path a line.")

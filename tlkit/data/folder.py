@@ -37,7 +37,7 @@ def folder(*, root: str, group: str | None = None) -> ImageData:
     prefix = len(top.as_posix().rstrip("/")) + 1
     files = tuple(path.as_posix()[prefix:] for _, _, path in rows)
     classes, labels = by_name(name for _, name, _ in rows)
-    _check_classes(top, classes)
+    _check_depth(top, classes)
     return ImageData(
         name="folder",
         images=[path for _, _, path in rows],
@@ -133,13 +133,14 @@ def _split_folders(top: Path) -> dict[str, Path] | None:
     return splits
 
 
-def _check_classes(top: Path, classes: tuple[str, ...]) -> None:
-    if len(classes) > 1:
-        return
+def _check_depth(top: Path, classes: tuple[str, ...]) -> None:
+    """Refuse a root that holds nothing but the folder that was meant."""
     inner = top / classes[0]
-    nested = inner.is_dir() and len(_folders(inner)) > 1
-    hint = f" Did you mean data.root={inner}?" if nested else f" {_LAYOUT[0].upper()}{_LAYOUT[1:]}"
-    raise TlkitError(f"data.root: {top} holds a single class folder, {classes[0]!r}; two are needed.{hint}")
+    if len(classes) == 1 and inner.is_dir() and len(_folders(inner)) > 1:
+        raise TlkitError(
+            f"data.root: {top} holds a single class folder, {classes[0]!r}, with folders in it. "
+            f"Did you mean data.root={inner}?"
+        )
 
 
 def _compiled(group: str | None) -> re.Pattern[str] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def hf(
-    *, path: str, name: str | None = None, image_column: str | None = None, label_column: str | None = None
+    *, path: str, config: str | None = None, image_column: str | None = None, label_column: str | None = None
 ) -> ImageData:
     """Read a data set with Hugging Face `datasets`; code that comes with a data set is never run.
 
@@ -28,7 +28,7 @@ def hf(
     Args:
         path: A name on the hub ("beans"), a folder of Parquet files or of images, a folder written by `save_to_disk`,
             or a Parquet file.
-        name: The configuration of a set that has several.
+        config: The configuration of a set that has several.
         image_column: Column of the images; found by its type.
         label_column: Column of the labels; found by its type, else by the name "label" or "labels".
 
@@ -36,7 +36,7 @@ def hf(
         UsageError: No such column, or several that fit and none named.
         TlkitError: `datasets` is not installed or cannot load this, or the splits have unusual names.
     """
-    parts, unused = _named(_load(path, name), path)
+    parts, unused = _named(_load(path, config), path)
     first = next(iter(parts.values()))
     image, label = _image_column(first, image_column), _label_column(first, label_column)
     words = {split: _words(part, label) for split, part in parts.items()}
@@ -51,7 +51,7 @@ def hf(
         split=None if "" in parts else np.array([split for split, kept in rows.items() for _ in kept], dtype=np.str_),
         source={
             "path": path,
-            "name": name,
+            "config": config,
             "image_column": image,
             "label_column": label,
             "unused_splits": unused,
@@ -60,7 +60,7 @@ def hf(
     )
 
 
-def _load(path: str, name: str | None) -> Mapping[str, Dataset]:
+def _load(path: str, config: str | None) -> Mapping[str, Dataset]:
     try:
         import datasets
     except ImportError as error:
@@ -72,7 +72,7 @@ def _load(path: str, name: str | None) -> Mapping[str, Dataset]:
         elif local.suffix == ".parquet" and local.is_file():
             loaded = datasets.load_dataset("parquet", data_files=str(local))
         else:
-            loaded = datasets.load_dataset(str(local) if local.is_dir() else path, name)
+            loaded = datasets.load_dataset(str(local) if local.is_dir() else path, config)
     except Exception as error:  # networks, the hub and file formats fail in many ways
         raise TlkitError(f"data.path={path}: Hugging Face datasets cannot load it: {error}") from error
     return loaded if isinstance(loaded, dict) else {"": loaded}

@@ -156,12 +156,14 @@ class LazyImages(Sequence[Image]):
 
 
 def by_name(names: Iterable[str]) -> tuple[tuple[str, ...], Ints]:
-    """Turn one class name a image into sorted classes and labels.
+    """Turn one class name an image into sorted classes and labels.
 
     >>> by_name(["10", "9", "10"])
     (('10', '9'), array([0, 1, 0]))
     """
     listed = list(names)
     classes = tuple(sorted(set(listed)))
+    if broken := [repr(name) for name in classes if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise TlkitError(f"class names that are not valid text: {some(broken)}. Rename them.")
     number = {name: label for label, name in enumerate(classes)}
     return classes, np.array([number[name] for name in listed], dtype=np.int64)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
@@ -29,13 +30,15 @@ EXTENSIONS = frozenset(
 )
 """Lower-case file endings, with the dot, that `list_images` takes for images."""
 
+_LOADING = Lock()
+
 
 class UnreadableImage(TlkitError):
     """A file that is no image, or a damaged one; the message is a short reason without the file's name."""
 
 
 def decode(image: Image) -> PIL.Image.Image:
-    """Return a image the way a viewer shows it: mode "RGB", 8 bit, upright, on white where it is transparent.
+    """Return an image the way a viewer shows it: mode "RGB", 8 bit, upright, on white where it is transparent.
 
     EXIF orientation is applied, animations give their first frame, and 16-bit grey is scaled by 1/257 instead of
     clipped. A damaged image is never completed with grey. Safe to call from many threads.
@@ -50,13 +53,14 @@ def decode(image: Image) -> PIL.Image.Image:
     (255, 255, 255)
     """
     if isinstance(image, PIL.Image.Image):
-        return _loaded(image)
+        with _LOADING:  # one that was opened but not read yet must not be read by two threads at once
+            return _loaded(image)
     with _opened(image) as opened:
         return _loaded(opened)
 
 
 def measure(path: Path) -> tuple[int, int]:
-    """Return the width and height that a image file's header gives, before any EXIF rotation.
+    """Return the width and height that an image file's header gives, before any EXIF rotation.
 
     Raises:
         UnreadableImage: As `decode`, as far as the header tells.
@@ -66,7 +70,7 @@ def measure(path: Path) -> tuple[int, int]:
 
 
 def open_bytes(data: bytes) -> PIL.Image.Image:
-    """Open the content of a image file; its pixels are decoded on first use, by `decode`.
+    """Open the content of an image file; its pixels are decoded on first use, by `decode`.
 
     Raises:
         UnreadableImage: Not one of `FORMATS`.
@@ -78,7 +82,7 @@ def open_bytes(data: bytes) -> PIL.Image.Image:
 
 
 def digest(image: Image) -> str:
-    """Return the SHA-256 of a image's content, as 64 hexadecimal digits.
+    """Return the SHA-256 of an image's content, as 64 hexadecimal digits.
 
     For a file these are its bytes; for a Pillow image size and pixels as `decode` returns them, so that whatever looks
     the same to a network has one digest.
@@ -100,7 +104,7 @@ def list_images(folder: Path) -> tuple[list[Path], int]:
     """Return all images below a folder, sorted by path, and the number of other files.
 
     No file is opened. Hidden files and folders are passed over uncounted; links to folders are followed, but not
-    in circles. A dangling link with a image's name is listed, so that it is reported and does not just vanish.
+    in circles. A dangling link with an image's name is listed, so that it is reported and does not just vanish.
 
     Raises:
         TlkitError: A folder cannot be listed.
@@ -152,7 +156,7 @@ def _loaded(image: PIL.Image.Image) -> PIL.Image.Image:
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    except Exception:  # a image with damaged EXIF is still a image
+    except Exception:  # an image with damaged EXIF is still an image
         return image
     return ImageOps.exif_transpose(image) if turned else image
 

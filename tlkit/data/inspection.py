@@ -138,7 +138,7 @@ def _placeholders(data: ImageData, equal: Sequence[list[int]], keys: Sequence[Ha
 
 
 def _drawn(image: Image) -> bool:
-    """Tell whether a image file is mostly flat areas of very few colours, as no photograph is."""
+    """Tell whether an image file is mostly flat areas of very few colours, as no photograph is."""
     if not isinstance(image, Path):
         return False
     width, height = measure(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ def manifest(
     split_column: str = "split",
     group: str | None = None,
 ) -> ImageData:
-    """Read a table with one row a image; no image is opened.
+    """Read a table with one row an image; no image is opened.
 
     Labels are taken as text ("007" and "NA" stay what they are), without blanks around them. Splits are written train;
     val, valid or validation; test.
@@ -74,10 +75,13 @@ def _read(file: Path) -> pd.DataFrame:
     if suffix not in (".csv", ".parquet"):
         raise TlkitError(f"data.path={file}: a manifest is a .csv or .parquet file.")
     try:
-        if suffix == ".parquet":
-            return pd.read_parquet(file)
-        return pd.read_csv(file, dtype=str, keep_default_na=False)  # NA, None and 007 are names here
-    except (ValueError, OSError) as error:  # pandas' and Arrow's parser errors are ValueErrors
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # given for rows that are longer than the header
+            if suffix == ".parquet":
+                return pd.read_parquet(file)
+            # NA, None and 007 are names here, and no column is an index.
+            return pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False)
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # pandas' and Arrow's parser errors are ValueErrors
         raise TlkitError(f"data.path={file}: cannot be read as {suffix[1:]}: {error}") from error
 
 

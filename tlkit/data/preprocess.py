@@ -62,7 +62,7 @@ class Preprocess:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def pixels(self, rgb: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-        """Resize and crop a image from `decode`, as `timm.data.create_transform` does for evaluation.
+        """Resize and crop an image from `decode`, as `timm.data.create_transform` does for evaluation.
 
         Returns:
             (C, H, W) uint8.

@@ -89,7 +89,7 @@ def torchvision_set(*, dataset: str, root: str | None = None, download: bool = T
         TlkitError: The set is not there and cannot be fetched; the message says which files to put where.
     """
     name = _known(dataset)
-    top = Path(root or os.environ.get("TLKIT_DATA") or "~/.cache/tlkit/datasets").expanduser().absolute()
+    top = _top(root or os.environ.get("TLKIT_DATA") or "~/.cache/tlkit/datasets")
     parts = {split: _open(name, top, chosen, download) for split, chosen in SETS[name][0].items()}
     found = {split: _targets(part) for split, part in parts.items()}
     targets = {split: labels for split, labels in found.items() if labels is not None}
@@ -107,6 +107,13 @@ def torchvision_set(*, dataset: str, root: str | None = None, download: bool = T
     )
 
 
+def _top(root: str) -> Path:
+    try:
+        return Path(root).expanduser().absolute()
+    except RuntimeError as error:  # no HOME, and a user that the system does not know
+        raise TlkitError(f"data.root={root}: this user has no home folder; set data.root or TLKIT_DATA.") from error
+
+
 def _known(dataset: str) -> str:
     lower = {name.casefold(): name for name in SETS}
     if name := lower.get(dataset.casefold()):
@@ -120,7 +127,7 @@ def _known(dataset: str) -> str:
 
 
 class _Part(Protocol):
-    """One split of a torchvision set: pairs of a image and its label."""
+    """One split of a torchvision set: pairs of an image and its label."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int, /) -> tuple[Any, Any]: ...
@@ -157,7 +164,7 @@ def _accepts(kind: Callable[..., _Part], setting: str) -> bool:
 
 
 def _targets(part: _Part) -> list[int] | None:
-    """Return the labels, without decoding a image where possible; None if they are kept back for a contest."""
+    """Return the labels, without decoding an image where possible; None if they are kept back for a contest."""
     for column in ("targets", "labels", "_labels", "y"):
         if hasattr(part, column):
             return [int(label) for label in getattr(part, column)]

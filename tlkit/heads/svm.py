@@ -97,7 +97,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             UnusableCodesError: A code is not finite, or there is only one class.
             UsageError: A setting makes no sense.
         """
-        _check_settings(self)
+        self.check_settings()
         codes, labels = self._checked(X, y)
         grid = default_grid(codes, self.scale) if self.C is None else _values(self.C)
         folds = make_folds(labels, _checked_groups(codes, groups), self.cv, self.random_state)
@@ -111,6 +111,23 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             ((self.coef_, self.intercept_),) = affine_path(codes, labels, len(self.classes_), [self.C_], **fitting)
         report(total, total)
         return self
+
+    def check_settings(self) -> None:
+        """Check what can be checked before there are codes.
+
+        Raises:
+            UsageError: A setting makes no sense.
+        """
+        allowed = {"scale": ("standard", "none"), "class_weight": ("auto", "balanced", None)}
+        for name, options in allowed.items():
+            value = getattr(self, name)
+            if value not in options:
+                close = did_you_mean(str(value), [option for option in options if option])
+                raise UsageError(f"{name}={value!r} is not one of {', '.join(map(repr, options))}.{close}")
+        if self.cv < 2:
+            raise UsageError(f"cv={self.cv!r}: cross-validation needs at least 2 folds")
+        if self.C is not None:
+            _values(self.C)
 
     def decision_function(self, X: ArrayLike) -> Matrix:
         """Return the scores of `X` (n, d): (n, k), or for two classes (n,) that of the second."""
@@ -161,17 +178,6 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 def _silent(done: int, total: int) -> None:
     pass
-
-
-def _check_settings(head: LinearSVM) -> None:
-    allowed = {"scale": ("standard", "none"), "class_weight": ("auto", "balanced", None)}
-    for name, options in allowed.items():
-        value = getattr(head, name)
-        if value not in options:
-            close = did_you_mean(str(value), [option for option in options if option])
-            raise UsageError(f"{name}={value!r} is not one of {', '.join(map(repr, options))}.{close}")
-    if head.cv < 2:
-        raise UsageError(f"cv={head.cv!r}: cross-validation needs at least 2 folds")
 
 
 def _values(C: float | Sequence[float]) -> list[float]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, UsageError
 from tlkit.progress import progress
 
 if TYPE_CHECKING:
@@ -57,12 +57,16 @@ def linear_probe(
     refuse_random(backbone, allow_random)
     if resources.trainer:
         log.warning("warning: linear_probe trains nothing, so these have no effect: %s", _spelled(resources.trainer))
+    svm = LinearSVM(C=C, scale=scale, class_weight=class_weight, cv=cv, random_state=resources.seed)
+    try:
+        svm.check_settings()
+    except UsageError as err:
+        raise UsageError(f"strategy.{err}") from err
     started = time.perf_counter()
     codes = resources.store.codes(backbone, data.images, taps)
     extracted = time.perf_counter()
     data.without(codes.errors)  # stops here if the user wants unreadable files to stop the run
     rows = [row for row in data.rows("train") if row not in codes.errors]
-    svm = LinearSVM(C=C, scale=scale, class_weight=class_weight, cv=cv, random_state=resources.seed)
     x, y = codes.concatenated()[rows], data.labels[rows]
     groups = None if data.groups is None else data.groups[rows]
     with progress(f"linear SVM on {len(rows):,} codes", cv + 1, "folds") as advance:
