@@ -16,8 +16,8 @@ FOLDER = Path(__file__).parent
 def tiny(*, weights: str | None = "pretrained") -> Backbone:
     """Build the embedded network for pictures of 64 by 64 pixels; its pooled codes are float32 (n, 256).
 
-    Its weights come with the package (float16, loaded as float32) and saw fractals, contours and strokes only: see
-    `tlkit_plugins.tiny.pretrain`. Good for trying things out and for simple pictures; photographs need more.
+    Its weights come with the package (float16, loaded as float32) and saw fractals, contours, strokes and textures
+    only: see `tlkit_plugins.tiny.pretrain`. Good for trying things out and for simple pictures; photographs need more.
 
     Args:
         weights: "pretrained" (those in the package), a folder or .safetensors file that `pretrain` wrote, or None for

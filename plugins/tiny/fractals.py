@@ -5,7 +5,8 @@ Kataoka et al., "Pre-training without Natural Images" (ACCV 2020), make an image
 Pre-training" (WACV 2022), say which systems are worth drawing (section 3.2: the singular values of their maps).
 Kataoka et al., "Replacing Labeled Real-image Datasets with Auto-generated Contours" (CVPR 2022), show that contours do
 as well. Three families of formulas are drawn here, all as clouds of points counted into pixels: `ifs`, `contour` and
-`glyph` (a few Bezier strokes). Every function is deterministic: the same generator state gives the same images.
+`glyph` (a few Bezier strokes). `texture` fills whole pictures: filtered noise, folded or cut. Every function is
+deterministic: the same generator state gives the same images.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ MOST_MAPS = 6
 HARMONICS = 12
 STROKES = 3
 CHUNK = 128
+WAVES = 2
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
@@ -223,3 +225,62 @@ def dataset(
         )
         pictures.extend(render(cloud, size) for cloud in clouds)
     return torch.cat(pictures), torch.arange(sum(classes.values())).repeat_interleave(images)
+
+
+def texture(classes: int, generator: Generator) -> Tensor:
+    """Draw textures: two bands of noise, each with a frequency, a width and a direction, and what is done to their sum.
+
+    Returns:
+        float32 (classes, 13): for each band log2 of cycles per picture, width in octaves, direction, how strictly it is
+        kept (0: every direction) and strength; then the manner (see `texture_pictures`), its sharpness, its level.
+    """
+    n = (classes, WAVES)
+    strict = uniform(0.5, 8, n, generator) * (torch.rand(n, generator=generator) < 0.5)
+    strength = torch.stack([torch.ones(classes), uniform(0, 1, (classes,), generator)], 1)
+    bands = [uniform(0.5, 4.3, n, generator), uniform(0.15, 1.2, n, generator), uniform(0, math.pi, n, generator)]
+    manner = torch.randint(0, 4, (classes,), generator=generator).float()
+    last = torch.stack([manner, uniform(1, 4, (classes,), generator), uniform(-0.8, 0.8, (classes,), generator)], 1)
+    return torch.cat([torch.stack([*bands, strict, strength], -1).flatten(1), last], 1)
+
+
+def texture_pictures(textures: Tensor, change: float, size: int, generator: Generator) -> Tensor:
+    """Draw one picture of each texture, its bands changed a little; the pictures can be tiled.
+
+    The noise is left as it is (manner 0), folded into ridges (1), cut into patches (2) or wound into stripes (3).
+
+    Returns:
+        uint8 (n, size, size).
+    """
+    n = len(textures)
+    bands = textures[:, : 5 * WAVES].view(n, WAVES, 5, 1, 1)
+    moved = bands[:, :, :3] + uniform(-1, 1, (n, WAVES, 3, 1, 1), generator) * change
+    y, x = torch.fft.fftfreq(size, 1 / size)[:, None], torch.fft.rfftfreq(size, 1 / size)
+    octave, direction = (x.square() + y.square()).clamp(min=0.25).sqrt().log2(), torch.atan2(y, x + 0 * y)
+    gain = torch.exp(-((octave - moved[:, :, 0]) / moved[:, :, 1].clamp(min=0.1)).square() / 2)
+    gain = gain * torch.exp(bands[:, :, 3] * ((2 * (direction - moved[:, :, 2])).cos() - 1))
+    gain[:, :, 0, 0] = 0
+    noise = torch.complex(*torch.randn(2, *gain.shape, generator=generator))
+    waves = torch.fft.irfft2(noise * gain, s=(size, size))
+    waves = waves / waves.std((2, 3), keepdim=True).clamp(min=1e-6)
+    field = (waves * bands[:, :, 4]).sum(1)
+    field = field / field.std((1, 2), keepdim=True).clamp(min=1e-6)
+    manner, sharp, level = (column[:, None, None] for column in textures[:, 5 * WAVES :].unbind(1))
+    ridges, patches = (-sharp * field.abs()).exp(), torch.sigmoid(3 * sharp * (field - level))
+    drawn = torch.where(manner == 1, ridges, torch.where(manner == 2, patches, (sharp * field).sin() / 2 + 0.5))
+    drawn = torch.where(manner == 0, field / 4 + 0.5, drawn)
+    return (drawn.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def texture_dataset(
+    classes: int, images: int, *, size: int, seed: int, part: int = 0, change: float = 0.12
+) -> tuple[Tensor, Tensor]:
+    """Draw every texture of a pretraining set; as `dataset`.
+
+    >>> pictures, labels = texture_dataset(2, 3, size=16, seed=0)
+    >>> pictures.shape, labels.tolist()
+    (torch.Size([6, 16, 16]), [0, 0, 0, 1, 1, 1])
+    """
+    generator = Generator().manual_seed(seed + 1_000_003 * (part + 1))
+    formulas = texture(classes, Generator().manual_seed(seed)).repeat_interleave(images, 0)
+    pictures = [texture_pictures(chunk, change, size, generator) for chunk in torch.split(formulas, CHUNK)]
+    return torch.cat(pictures), torch.arange(classes).repeat_interleave(images)
