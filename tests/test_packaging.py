@@ -76,7 +76,6 @@ def test_imports_go_down_only(path: Path) -> None:
             continue
         lazy_use_of_a_signature = own == "validate" and not at_top
         assert depth[parts[1]] < depth[own] or lazy_use_of_a_signature, f"{own} imports {module}"
-        assert parts[1] != "tlkit_plugins"
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -148,6 +148,20 @@ def test_evaluate_measures_the_images_of_the_run_though_the_folder_has_grown(her
     assert main(["evaluate", f"run={run.path}", "out=more"]) == 1
 
 
+@pytest.mark.parametrize("content", [None, b"", b"a,b\n1,2\n", b"\xff\xfe"])
+def test_evaluate_explains_a_damaged_list_of_images(
+    content: bytes | None, here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = Path(shutil.copytree(run, here / "run"))
+    (copied / "images.csv").unlink()
+    if content is not None:
+        (copied / "images.csv").write_bytes(content)
+    assert main(["evaluate", f"run={copied}"]) == 1
+    err = capsys.readouterr().err
+    assert "it does not say which images the run used" in err
+    assert "Traceback" not in err
+
+
 def test_evaluate_on_one_class_only(here: Path, scans: Path, run: Path) -> None:
     photos = _copy(scans, here)
     shutil.rmtree(photos / "digit 0")

@@ -240,8 +240,11 @@ def data_of(run: Path) -> ImageData:
         raise TlkitError(f"{run / runs.CONFIG}: it does not say what data the run was made with. Give data=NAME.")
     validate.check_plugin("data", settings)
     images: ImageData = registry.build("data", _parted(settings)[0])
-    table = pd.read_csv(run / runs.IMAGES, dtype=str, keep_default_na=False)
-    split = dict(zip(table["file"], table["split"], strict=True))
+    try:
+        table = pd.read_csv(run / runs.IMAGES, dtype=str, keep_default_na=False)
+        split = dict(zip(table["file"], table["split"], strict=True))
+    except (OSError, ValueError, KeyError) as err:
+        raise TlkitError(f"{run / runs.IMAGES}: it does not say which images the run used: {err!r}.") from err
     names = [printable(file) for file in images.files]
     rows = [row for row, name in enumerate(names) if name in split]
     if len(rows) < len(split):
