@@ -1,10 +1,16 @@
 """Shared fixtures: the real images and weights outside the repository, when this machine has them."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")  # not the user's; commands in tests inherit it
+atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 
 Install = Callable[[str, str, str], None]
 

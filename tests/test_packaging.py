@@ -12,6 +12,7 @@ FOLDERS = {"tlkit": "tlkit", "conf": "tlkit.conf", "plugins": "tlkit_plugins"}
 # DESIGN: a module may import from its own layer's package or from layers above it in this list.
 LAYERS = [
     ["errors"],
+    ["ranks"],
     ["registry", "files", "progress"],
     ["tables", "validate", "config"],
     ["data"],
@@ -24,7 +25,7 @@ LAYERS = [
     ["api", "estimators"],
     ["cli"],
 ]
-LIGHT = ["errors", "registry", "validate", "cli", "files", "progress"]
+LIGHT = ["errors", "ranks", "registry", "validate", "cli", "files", "progress"]
 HEAVY = {"torch", "timm", "hydra", "omegaconf", "pandas", "sklearn", "torchvision", "pytorch_lightning", "matplotlib"}
 
 

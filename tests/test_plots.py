@@ -4,6 +4,7 @@ import sys
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -135,19 +136,43 @@ def test_names_are_shortened_in_the_middle(length: int) -> None:
     assert (short[:6], short[-6:]) == (name[:6], name[-6:])
 
 
-@pytest.mark.parametrize("chosen", [1e-3, 0.1])
-def test_regularisation_marks_the_choice(chosen: float) -> None:
-    grid = [1e-4, 1e-3, 1e-2, 1e-1]
-    axes = plots.regularisation(grid, [0.5, 0.7, 0.9, 0.8], [0.1, 0.2, 0.05, 0.01], chosen).axes[0]
-    row = grid.index(chosen)
+SEARCH: dict[str, list[Any]] = {
+    "scale": ["standard"] * 4 + ["l2"] * 4,
+    "C": [1e-4, 1e-3, 1e-2, 1e-1] * 2,
+    "accuracy": [0.5, 0.7, 0.9, 0.8, 0.4, 0.6, 0.8, 0.7],
+    "std": [0.1, 0.2, 0.05, 0.01] * 2,
+}
+
+
+@pytest.mark.parametrize("row", [1, 3, 6])
+def test_regularisation_marks_the_choice(row: int) -> None:
+    chosen = {name: SEARCH[name][row] for name in ("scale", "C")}
+    axes = plots.regularisation("C", SEARCH, chosen).axes[0]
     mark = next(line for line in axes.lines if line.get_marker() == "D")
-    np.testing.assert_array_equal(np.asarray(mark.get_xydata()), [[chosen, [0.5, 0.7, 0.9, 0.8][row]]])
+    np.testing.assert_array_equal(np.asarray(mark.get_xydata()), [[SEARCH["C"][row], SEARCH["accuracy"][row]]])
     assert axes.get_xscale() == "log"
-    assert f"C = {chosen:.3g}" in axes.get_title()
+    assert f"C = {SEARCH['C'][row]:.3g}" in axes.get_title()
+    assert [line.get_label() for line in axes.lines[:2]] == ["scale = standard", "scale = l2"]
 
 
-def test_regularisation_of_a_single_C() -> None:
-    drawn(plots.regularisation([0.01], [0.9], [0.0], 0.01))
+def test_regularisation_of_a_single_value() -> None:
+    table = {"scale": ["none"], "k": [5], "accuracy": [0.9], "std": [0.0]}
+    drawn(plots.regularisation("k", table, {"scale": "none", "k": 5}))
+
+
+@pytest.mark.parametrize("chosen", [["b"], ["c", "a"]])
+def test_accuracy_by_depth_shows_each_tap_and_the_choice(chosen: list[str]) -> None:
+    accuracy = {"a": 0.5, "b": 0.8, "c": 0.7}
+    search = [{"taps": (tap,), "accuracy": value, "std": 0.1} for tap, value in accuracy.items()]
+    search.append({"taps": ("c", "a"), "accuracy": 0.9, "std": 0.1})
+    figure = plots.accuracy_by_depth(search, chosen)
+    (axes,) = figure.axes
+    mark = next(line for line in axes.lines if line.get_marker() == "D")
+    taken = [[0, 0.5], [2, 0.7]] if len(chosen) > 1 else [[1, 0.8]]
+    np.testing.assert_array_equal(np.asarray(mark.get_xydata()), taken)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
+    assert f"accuracy {0.9 if len(chosen) > 1 else 0.8:.3f}" in axes.get_title()
+    drawn(figure)
 
 
 def test_reliability_shows_accuracy_by_confidence() -> None:
@@ -166,7 +191,7 @@ def test_reliability_shows_accuracy_by_confidence() -> None:
 )
 def test_save_writes_the_format_of_the_ending(ending: str, start: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"a.{ending}"
-    plots.save(plots.regularisation([0.1, 1.0], [0.5, 0.6], [0.1, 0.1], 1.0), path)
+    plots.save(plots.regularisation("C", SEARCH, {"scale": "l2", "C": 0.01}), path)
     assert path.read_bytes().startswith(start)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -181,7 +206,7 @@ def test_pictures_are_not_huge(tmp_path: Path) -> None:
 def test_save_explains_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TlkitError, match="cannot write"):
-        plots.save(plots.regularisation([1.0], [0.5], [0.0], 1.0), tmp_path / "file" / "a.png")
+        plots.save(plots.regularisation("C", SEARCH, {"scale": "l2", "C": 0.01}), tmp_path / "file" / "a.png")
 
 
 def test_pyplot_and_the_settings_of_matplotlib_are_left_alone() -> None:

@@ -16,6 +16,7 @@ def _settings(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
         "backbone": {"name": "tiny"},
         "strategy": {"name": "linear_probe"},
         "codes": {},
+        "cache": {},
         "trainer": {},
         "seed": 1,
     }
@@ -31,7 +32,8 @@ def test_everything_wrong_is_reported_at_once_with_its_key() -> None:
         data={"name": "folder", "rooot": "x", "test_size": "half"},
         backbone={"name": "resnte50"},
         strategy={"name": "linear_probe", "C": "abc", "taps": "pool"},
-        codes={"batch_size": 1.5},
+        codes={"batch_size": 1.5, "pooling": "mean"},
+        cache={"max_gb": "lots"},
         trainer={"foo": 1},
         seed="x",
         sed=1,
@@ -48,7 +50,9 @@ def test_everything_wrong_is_reported_at_once_with_its_key() -> None:
         "  data.test_size: expected float, got 'half'.",
         "  strategy.taps: no such setting. Did you mean 'tap'?",
         "  strategy.C: expected float or list[float] or null, got 'abc'.",
-        "  codes.batch_size: expected int, got 1.5.",
+        "  codes.batch_size: expected int or null, got 1.5.",
+        "  codes.pooling: expected 'avg' or 'max' or 'avg+max' or 'flatten', got 'mean'.",
+        "  cache.max_gb: expected float, got 'lots'.",
         "  trainer.foo: no such setting.",
     ]
     assert lines[0] == "the configuration is not usable:"

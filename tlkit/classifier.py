@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit import files, registry, tables, validate
-from tlkit.codes import Codes, CodesStore, known_taps
+from tlkit.backbones.taps import Pooling, codes_width
+from tlkit.codes import RECIPE, Codes, CodesStore, Rows, known_taps
 from tlkit.data import Image, as_images
-from tlkit.errors import TlkitError
-from tlkit.heads import LinearSVM, load_head, save_head
+from tlkit.data.views import view_names
+from tlkit.errors import TlkitError, UsageError
+from tlkit.heads import Head, load_head, save_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 
     from tlkit.backbones import Backbone
 
-FORMAT = 1
+FORMAT = 2
 _RECORD = "classifier.json"
 _WEIGHTS = "backbone.safetensors"
+_BLOCK = 4096  # images whose codes are in memory at once
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ class Classifier:
         taps: where its codes are taken; several are concatenated.
         head: the classifier on codes.
         training: JSON-able facts about how it was made.
+        recipe: how its codes are made, `CodesStore.recipe`: settings of `CodesStore`.
     """
 
     classes: tuple[str, ...]
     backbone: Backbone
     taps: tuple[str, ...]
-    head: LinearSVM
+    head: Head
     training: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, images: Iterable[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
         """Return the probability of each class, float32 (n, k); rows sum to 1.
@@ -52,7 +57,7 @@ class Classifier:
             TlkitError: some of the images cannot be read.
         """
         listed = as_images(images)
-        codes = (store or CodesStore()).codes(self.backbone, listed, self.taps)
+        codes = self._codes(listed, store)
         codes.require_all(listed)
         return self._probabilities(codes)
 
@@ -72,7 +77,7 @@ class Classifier:
         import pandas as pd
 
         listed = as_images(images)
-        codes = (store or CodesStore()).codes(self.backbone, listed, self.taps)
+        codes = self._codes(listed, store)
         probabilities, errors = self._probabilities(codes), codes.errors
         called = files or [str(image if isinstance(image, Path) else row) for row, image in enumerate(listed)]
         best = [None if row in errors else int(p.argmax()) for row, p in enumerate(probabilities)]
@@ -85,13 +90,18 @@ class Classifier:
         reasons = [errors.get(row) for row in range(len(listed))]
         return pd.DataFrame({**frame, **columns, "error": pd.Series(reasons, dtype=object)})
 
+    def _codes(self, images: Sequence[Image], store: CodesStore | None) -> Codes:
+        return (store or CodesStore(**self.recipe)).codes(self.backbone, images, self.taps)
+
     def _probabilities(self, codes: Codes) -> NDArray[np.float32]:
-        """Return float32 (n, k); the rows of unreadable images are NaN."""
-        values = codes.concatenated()
-        readable = [row for row in range(len(values)) if row not in codes.errors]
-        probabilities = np.full((len(values), len(self.classes)), np.nan, dtype=np.float32)
-        if readable:
-            probabilities[readable] = self.head.predict_proba(values[readable])
+        """Return float32 (n, k), the mean over the views of an image; the rows of unreadable images are NaN."""
+        table = Rows.beside([codes.tables[tap] for tap in self.taps])
+        probabilities = np.full((len(table) // codes.views, len(self.classes)), np.nan, dtype=np.float32)
+        readable = np.array([row for row in range(len(probabilities)) if row not in codes.errors], dtype=np.int64)
+        for start in range(0, len(readable), _BLOCK):
+            rows = readable[start : start + _BLOCK]
+            each = self.head.predict_proba(np.asarray(table.select(codes.rows(rows))))
+            probabilities[rows] = each.reshape(len(rows), codes.views, -1).mean(axis=1)
         return probabilities
 
     def save(self, folder: Path) -> None:
@@ -111,6 +121,7 @@ class Classifier:
             "format": FORMAT,
             "classes": list(self.classes),
             "taps": list(self.taps),
+            "codes": self.recipe,
             "backbone": spec,
             "sha256": self.backbone.weights.sha256 if self.backbone.weights else None,
             "weights": _provenance(self.backbone),
@@ -148,10 +159,28 @@ class Classifier:
             )
         head = load_head(folder)
         taps = tuple(known_taps(backbone, record["taps"], f"{folder}: taps"))
-        width = sum(backbone.tap(tap).channels for tap in taps)
-        if head.classes_.tolist() != list(range(len(record["classes"]))) or head.n_features_in_ != width:
+        recipe = _checked_recipe(record["codes"], folder)
+        width = _width(backbone, taps, recipe["pooling"])
+        if head.classes_.tolist() != list(range(len(record["classes"]))) or width not in (None, head.n_features_in_):
             raise TlkitError(f"{folder}: the head is not one for {width} codes and these classes. Copy the run again.")
-        return Classifier(tuple(record["classes"]), backbone, taps, head, record["training"])
+        return Classifier(tuple(record["classes"]), backbone, taps, head, record["training"], recipe)
+
+
+def _checked_recipe(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    try:
+        good = recipe.keys() == {*RECIPE} and not any(validate.misfits([CodesStore], recipe))
+        view_names(recipe["views"], recipe["view_seed"])
+    except (KeyError, UsageError):
+        good = False
+    if not good:
+        raise TlkitError(f"{folder}: {dict(recipe)} does not say how its codes were made. Copy the run again.")
+    return dict(recipe)
+
+
+def _width(backbone: Backbone, taps: Sequence[str], pooling: Pooling) -> int | None:
+    """Return how many codes some taps have together; None where only a pass through the network tells."""
+    widths = [codes_width(backbone.tap(tap), pooling) for tap in taps]
+    return sum(width or 0 for width in widths) if all(widths) else None
 
 
 def _provenance(backbone: Backbone) -> dict[str, Any] | None:
@@ -166,7 +195,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise TlkitError(f"{path}: not a saved classifier: {err}") from err
-    wanted = {"classes": list, "taps": list, "backbone": dict, "preprocess": dict, "training": dict}
+    wanted = {"classes": list, "taps": list, "codes": dict, "backbone": dict, "preprocess": dict, "training": dict}
     if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
         raise TlkitError(f"{path}: not a saved classifier: it lacks some of {', '.join(wanted)}.")
     names = [*record["classes"], *record["taps"]]

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "measure a saved run on labelled images",
     "predict": "label images with a saved run",
     "extract": "write CNN codes of images to files",
+    "codes": "list, show, prune or verify what is kept of codes",
     "plugins": "list, describe and check the installed plugins",
 }
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
@@ -86,8 +87,14 @@ def _start(command: str, words: list[str]) -> None:
             _close_log()
             runs.remove_empty(run_dir)
 
-    from tlkit import config
+    from tlkit import config, ranks
 
+    if command == "codes" and words and "=" not in words[0] and not words[0].startswith("-"):
+        words = [f"action={words[0]}", *words[1:]]
+    if ranks.launched():  # the first rank's run directory and log are everybody's
+        words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(words):
+        raise UsageError("several processes make one run, not a sweep: start a sweep without torchrun.")
     if command != "fit" and {"-m", "--multirun"} & set(words):
         raise UsageError("only fit sweeps: the jobs of other commands would write over each other's results.")
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback on the terminal

@@ -29,7 +29,7 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         backbone: a name, or a mapping of a name and settings: `{"name": "resnet50", "weights": "folder"}`.
         tap: a tap of the backbone, or several that are concatenated.
-        batch_size: images a forward pass.
+        batch_size: images a forward pass; what suits the machine if None.
         device: a torch device, or "auto".
 
     >>> from sklearn.pipeline import make_pipeline
@@ -38,7 +38,11 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, backbone: Choice = "tiny", tap: str | Sequence[str] = "pool", batch_size: int = 32, device: str = "auto"
+        self,
+        backbone: Choice = "tiny",
+        tap: str | Sequence[str] = "pool",
+        batch_size: int | None = None,
+        device: str = "auto",
     ) -> None:
         self.backbone = backbone
         self.tap = tap

@@ -6,7 +6,10 @@ import errno
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from tlkit.errors import TlkitError
 
@@ -24,9 +27,16 @@ _ADVICE = {
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically; a reader sees the old file or the new one, never a part.
+    """Write `data` to `path` atomically; see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
 
-    Missing folders are made. On failure the temporary file is removed and an existing `path` is untouched.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that becomes `path` when it is whole and on the disk: a reader sees the old one or the new one.
+
+    Missing folders are made. On failure the new file is removed and an existing `path` is untouched.
 
     Raises:
         TlkitError: The operating system refused; the message names the path and what to do.
@@ -35,7 +45,10 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_sync(temporary, data)
+        with temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105 - the name everybody knows for an atomic rename
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "Check the disk, or choose another folder.")
@@ -59,13 +72,6 @@ def write_json(path: Path, value: object) -> None:
         TypeError, ValueError: `value` is not JSON: it holds a foreign type, NaN or an infinity. Nothing is written.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _write_and_sync(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

@@ -13,14 +13,16 @@ import numpy as np
 from tlkit import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+    from typing import Any
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
+_LINES = (_BLUE, "#009E73", "#CC79A7", _GREY)
 _LONGEST_NAME = 24
 _MOST_NUMBERED = 40
 _WIDEST = 16.0
@@ -58,18 +60,58 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def regularisation(C: Sequence[float], mean: Sequence[float], std: Sequence[float], chosen: float) -> Figure:
-    """Draw cross-validated accuracy (mean and one standard deviation over the folds) against C, the choice marked."""
+def regularisation(parameter: str, search: Mapping[str, Sequence[Any]], chosen: Mapping[str, Any]) -> Figure:
+    """Draw cross-validated accuracy against the regularisation, a line a scaling, the choice marked.
+
+    Args:
+        parameter: what is searched: "C", "alpha" or "k".
+        search: columns "scale", `parameter`, "accuracy" and "std" (mean and standard deviation over the folds).
+        chosen: "scale" and `parameter` of the choice; its standard deviation is drawn.
+    """
     figure, axes = _figure(6.0, 4.0)
-    x, y, spread = (np.asarray(values, dtype=float) for values in (C, mean, std))
-    best = int(np.argmin(np.abs(np.log(x / chosen))))
-    axes.axvline(x[best], color=_ORANGE, linewidth=1, linestyle="--")
-    axes.errorbar(x, y, yerr=spread, color=_BLUE, marker="o", markersize=4, capsize=3, linewidth=1.5)
-    axes.plot(x[best], y[best], marker="D", markersize=9, color=_ORANGE, linestyle="none", zorder=5)
+    kinds, x, y, spread = (np.asarray(search[name]) for name in ("scale", parameter, "accuracy", "std"))
+    for number, kind in enumerate(dict.fromkeys(kinds.tolist())):
+        line = np.flatnonzero(kinds == kind)
+        style = _LINES[number % len(_LINES)]
+        axes.plot(x[line], y[line], color=style, marker="o", markersize=3, linewidth=1.3, label=f"scale = {kind}")
+    distance = np.abs(np.log(x / chosen[parameter])) + (kinds != chosen["scale"]) * 1e9
+    best = int(distance.argmin())
+    axes.errorbar(x[best], y[best], yerr=spread[best], color=_ORANGE, marker="D", markersize=9, capsize=4, zorder=5)
     axes.set_xscale("log")
-    axes.set(xlabel="C (to the right: less regularisation)", ylabel="cross-validated accuracy")
-    axes.set_title(f"chosen: C = {x[best]:.3g}, accuracy {y[best]:.3f} ± {spread[best]:.3f}", fontsize=11)
+    direction = {"C": "less", "alpha": "more"}.get(parameter)
+    axes.set(xlabel=f"{parameter} (to the right: {direction} regularisation)" if direction else parameter)
+    axes.set(ylabel="cross-validated accuracy")
+    axes.set_title(f"chosen: {parameter} = {x[best]:.3g}, accuracy {y[best]:.3f} ± {spread[best]:.3f}", fontsize=11)
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    return figure
+
+
+def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> Figure:
+    """Draw the cross-validated accuracy of each tap, from input to output, and that of the choice.
+
+    Args:
+        search: candidates with "taps" (names), "accuracy" and "std"; those of one tap in the order of depth.
+        chosen: the taps that were taken; several stand side by side in the codes.
+    """
+    single = [candidate for candidate in search if len(candidate["taps"]) == 1]
+    names, fonts = _drawable(candidate["taps"][0] for candidate in single)
+    best = next(candidate for candidate in search if list(candidate["taps"]) == list(chosen))
+    figure, axes = _figure(float(np.clip(0.55 * len(single) + 1.5, 5.0, _WIDEST)), 4.2)
+    x, y = np.arange(len(single)), np.array([candidate["accuracy"] for candidate in single])
+    axes.errorbar(x, y, yerr=[c["std"] for c in single], color=_BLUE, marker="o", capsize=3, label="one tap alone")
+    taken = [row for row, candidate in enumerate(single) if candidate["taps"][0] in chosen]
+    axes.plot(x[taken], y[taken], color=_ORANGE, marker="D", markersize=9, linestyle="none", zorder=5, label="taken")
+    if len(chosen) > 1:
+        axes.axhline(best["accuracy"], color=_ORANGE, linestyle="--", linewidth=1.2, label="taken, side by side")
+    axes.set_xticks(x, names, rotation=45 if len(names) > 6 else 0, ha="right" if len(names) > 6 else "center")
+    for label in axes.get_xticklabels():
+        label.set_fontfamily(fonts)
+        label.set_parse_math(False)
+    axes.set(xlabel="tap, from input to output", ylabel="cross-validated accuracy")
+    axes.set_title(f"accuracy {best['accuracy']:.3f} ± {best['std']:.3f}", fontsize=11)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 

@@ -6,6 +6,7 @@ images.csv         file, label and split of every image that was used
 predictions.csv    file, label, predicted, probability, p(CLASS)... of the held-out images
 data.json          source, counts, duplicates, placeholders, unreadable files
 environment.json   versions and machine
+taps.csv           what strategy.tap=auto compared
 *.png              pictures
 log.txt            what was printed
 metrics.json       what came out; written last
@@ -24,9 +25,11 @@ from tlkit import files
 from tlkit.errors import TlkitError, did_you_mean
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
-_NAMES = (CONFIG, METRICS, IMAGES, LOG, "predictions.csv", "data.json", "environment.json", "index.parquet")
+_TABLES = ("predictions.csv", "taps.csv", "index.parquet")
+_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "environment.json", *_TABLES)
 _SUFFIXES = (".png", ".npy")
-_PACKAGES = ("tlkit", "torch", "timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
+_LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
+_PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)
 
 
 @contextmanager

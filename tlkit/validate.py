@@ -148,9 +148,15 @@ def _hints(target: Target) -> dict[str, Any]:
 
 
 def _codes_settings() -> Target:
-    from tlkit.codes import extract
+    from tlkit.codes import CodesStore
 
-    return extract
+    return CodesStore
+
+
+def _cache_settings() -> Target:
+    from tlkit.codes import cache_at
+
+    return cache_at
 
 
 def _trainer_settings() -> Target:
@@ -159,4 +165,8 @@ def _trainer_settings() -> Target:
     return Trainer
 
 
-_GROUP_TARGETS: dict[str, Callable[[], Target]] = {"codes": _codes_settings, "trainer": _trainer_settings}
+_GROUP_TARGETS: dict[str, Callable[[], Target]] = {
+    "codes": _codes_settings,
+    "cache": _cache_settings,
+    "trainer": _trainer_settings,
+}

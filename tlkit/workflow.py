@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import files, registry, runs, validate
+from tlkit import files, ranks, registry, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from tlkit.data import ImageData
 
 log = logging.getLogger(__name__)
+
+_SHARED = ("fit", "extract")  # commands whose frozen pass several processes share
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,47 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         UsageError: settings that do not fit, all of them at once.
         TlkitError: what the command raises.
     """
+    if ranks.launched() and command not in _SHARED:
+        return  # the first rank does it
     functions: dict[str, Callable[..., Any]] = {
         "fit": partial(fit, run_dir),
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
+        "codes": codes,
         "plugins": plugins,
     }
     validate.check(functions[command], config)
-    functions[command](**config)
+    with ranks.joined() if command in _SHARED else nullcontext():
+        if ranks.launched():
+            _lend_a_hand(**config)
+        else:
+            functions[command](**config)
+
+
+def _lend_a_hand(
+    *,
+    data: dict[str, Any],
+    backbone: dict[str, Any],
+    codes: dict[str, Any],
+    cache: dict[str, Any],
+    seed: int,
+    strategy: dict[str, Any] | None = None,
+    trainer: dict[str, Any] | None = None,
+    taps: str | list[str] = "pool",
+    out: str = "",
+) -> None:
+    """Do what every rank but the first does: its share of the passes, and nothing that is written or printed."""
+    from tlkit.codes import CodesStore, cache_at, known_taps
+    from tlkit.strategies import Resources
+
+    store = CodesStore(cache_at(**cache), **codes)
+    images = load_data(data, seed)
+    network = build_backbone(backbone, seed)
+    if strategy is None:
+        store.codes(network, images.images, known_taps(network, taps, "taps"))
+    else:
+        registry.build("strategy", strategy, network, images, Resources(store, trainer or {}, seed))
 
 
 def fit(
@@ -64,6 +99,7 @@ def fit(
     backbone: dict[str, Any],
     strategy: dict[str, Any],
     codes: dict[str, Any],
+    cache: dict[str, Any],
     trainer: dict[str, Any],
     seed: int,
 ) -> Run:
@@ -72,27 +108,29 @@ def fit(
     Raises:
         TlkitError: what stops it; nothing is left behind then.
     """
-    from tlkit.codes import CodesStore
+    from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
 
     data = {key: _lasting(key, value) for key, value in data.items()}
-    groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "trainer": trainer}
-    with runs.directory(run_dir, {**groups, "seed": seed}) as out:
-        store = CodesStore(**codes)
+    groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
+    with runs.directory(run_dir, {**groups, "trainer": trainer, "seed": seed}) as out:
+        store = CodesStore(cache_at(**cache), **codes)
         with progress("looking the images over"):
             images = load_data(data, seed)
             inspection = inspect(images)
         log.info(report.of_data(images, inspection))
         network = build_backbone(backbone, seed)
         classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed))
+        store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
         metrics, predictions, _ = measure(classifier, images, held_out, store)
-        metrics |= {"unreadable": len(images.unreadable), "training": classifier.training}
+        passes = {"forwards": store.forwards, "decoded": store.decoded}
+        metrics |= {"unreadable": len(images.unreadable), "passes": passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
-        _draw_search(classifier.training, out)
+        _write_search(classifier.training, out)
         _write_data(out, images, inspection)
         _write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, _short(out)))
@@ -107,6 +145,7 @@ def evaluate(
     out: str | None,
     weights: str | None,
     codes: dict[str, Any],
+    cache: dict[str, Any],
 ) -> Run:
     """Measure a saved run on labelled images, its own held-out split by default; classes are aligned by name.
 
@@ -114,7 +153,7 @@ def evaluate(
         TlkitError: no such run, or the images have classes that the run does not know.
     """
     from tlkit.classifier import Classifier
-    from tlkit.codes import CodesStore
+    from tlkit.codes import CodesStore, cache_at
     from tlkit.evaluation import report
 
     source = runs.find(run)
@@ -125,13 +164,22 @@ def evaluate(
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
-        metrics, predictions, images = measure(classifier, images, chosen, CodesStore(**codes))
+        store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes})
+        metrics, predictions, images = measure(classifier, images, chosen, store)
         _write_results(folder, metrics, predictions, classifier)
     print(report.of_evaluation(images, metrics, _short(folder)))
     return Run(folder, classifier, metrics, predictions)
 
 
-def predict(*, run: str, images: str | list[str], out: str, weights: str | None, codes: dict[str, Any]) -> pd.DataFrame:
+def predict(
+    *,
+    run: str,
+    images: str | list[str],
+    out: str,
+    weights: str | None,
+    codes: dict[str, Any],
+    cache: dict[str, Any],
+) -> pd.DataFrame:
     """Label images with a saved run: one row a file, also an unreadable one, as CSV, JSON lines or Parquet.
 
     Raises:
@@ -140,14 +188,15 @@ def predict(*, run: str, images: str | list[str], out: str, weights: str | None,
     """
     from tlkit import tables
     from tlkit.classifier import Classifier
-    from tlkit.codes import CodesStore
+    from tlkit.codes import CodesStore, cache_at
     from tlkit.data import find_images
     from tlkit.evaluation import report
 
     tables.check_extension(out)
     paths = find_images(images)
     classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
-    predictions = classifier.predict(paths, store=CodesStore(**codes))
+    store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes})
+    predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
     log.info(report.of_predictions(predictions, out))
     return predictions
@@ -160,28 +209,62 @@ def extract(
     taps: str | list[str],
     out: str,
     codes: dict[str, Any],
+    cache: dict[str, Any],
     seed: int,
 ) -> Path:
-    """Write the codes of labelled images: one .npy file a tap, and index.parquet with file, label and split.
+    """Write the codes of labelled images, with file, label and split: a folder of .npy files and a Parquet index.
+
+    An `out` that ends in .parquet, .safetensors or .h5 is one file with everything.
 
     Raises:
         TlkitError: what stops it; nothing is left behind then.
     """
-    from tlkit.codes import CodesStore, known_taps, write_codes
+    from tlkit.codes import CodesStore, cache_at, export_format, known_taps, write_codes
 
+    one_file = export_format(Path(out)) != "npy"
     data = {key: _lasting(key, value) for key, value in data.items()}
-    record = {"data": data, "backbone": backbone, "taps": taps, "codes": codes, "seed": seed}
-    with runs.directory(Path(out), record) as folder:
-        store = CodesStore(**codes)
+    record = {"data": data, "backbone": backbone, "taps": taps, "codes": codes, "cache": cache, "seed": seed}
+    with nullcontext(Path(out)) if one_file else runs.directory(Path(out), record) as target:
+        store = CodesStore(cache_at(**cache), **codes)
         images = load_data(data, seed)
         network = build_backbone(backbone, seed)
         found = store.codes(network, images.images, known_taps(network, taps, "taps"))
-        write_codes(folder, found, images)
-    shapes = ", ".join(f"{tap}.npy {values.shape}" for tap, values in found.values.items())
-    print(f"{out}: {shapes}, index.parquet")
+        write_codes(target, found, images)
+    shapes = ", ".join(f"{tap} {table.shape}" for tap, table in found.tables.items())
+    print(f"{out}: {shapes}")
     if found.errors:
         print(f"unreadable: {some([f'{images.files[row]} ({why})' for row, why in found.errors.items()])}")
     return Path(out)
+
+
+def codes(
+    *,
+    action: Literal["list", "show", "prune", "verify"],
+    id: str | None,
+    all: bool,
+    unused_days: float | None,
+    max_gb: float | None,
+    cache: dict[str, Any],
+) -> None:
+    """List, describe, remove or check what is kept of codes and converted networks.
+
+    Raises:
+        UsageError: no codes have that id, or nothing says what to remove.
+        TlkitError: codes are damaged; they were dropped, to be computed again.
+    """
+    from tlkit.codes import cache_at, listing
+
+    place = cache_at(**cache)
+    if action == "list":
+        listing.show_all(place)
+    elif action == "show":
+        if id is None:
+            raise UsageError("show: give id=ID, the first digits of one that tlkit codes lists.")
+        listing.show(place, id)
+    elif action == "prune":
+        listing.prune(place, id=id, all=all, unused_days=unused_days, max_gb=max_gb)
+    elif not listing.verify(place, id):
+        raise TlkitError("some codes were damaged; they are dropped, and will be computed again when they are needed.")
 
 
 def plugins(*, show: str | None, check: str | None) -> None:
@@ -336,14 +419,19 @@ def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame
     files.write_json(out / runs.METRICS, metrics)
 
 
-def _draw_search(training: Mapping[str, Any], out: Path) -> None:
-    """Draw how the cross-validation chose C, where there was a choice."""
-    from tlkit import plots
+def _write_search(training: Mapping[str, Any], out: Path) -> None:
+    """Draw how cross-validation chose the regularisation, and tabulate and draw how it chose the taps, if it did."""
+    import pandas as pd
 
-    search = training["cv"]
-    if len(search["C"]) > 1:
-        figure = plots.regularisation(search["C"], search["accuracy"], search["std"], training["C"])
-        plots.save(figure, out / "regularisation.png")
+    from tlkit import plots, tables
+
+    parameter, table, chosen = training["parameter"], training["cv"], training["chosen"]
+    if parameter is not None and len({*table[parameter]}) > 1:
+        plots.save(plots.regularisation(parameter, table, chosen), out / "regularisation.png")
+    if search := training.get("tap_search"):
+        listed = pd.DataFrame(search).assign(taps=["+".join(candidate["taps"]) for candidate in search])
+        tables.write(listed, out / "taps.csv")
+        plots.save(plots.accuracy_by_depth(search, training["taps"]), out / "accuracy_by_depth.png")
 
 
 def _short(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Taps against timm's own feature extractors, and over the families of timm."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import timm
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.backbones import Backbone, from_timm, read_taps
-from tlkit.backbones.taps import activations, find_taps
+from tlkit.backbones.taps import POOLINGS, Pooling, activations, codes_width, find_taps
 from tlkit.errors import UsageError
 
 # The smallest member of each, with the side of a small input that it accepts and what makes it accept it.
@@ -134,6 +134,38 @@ def test_maps_are_averaged_as_timm_extracts_them(architecture: str, space: tuple
     assert len(shared) >= 4
     for name in shared:
         torch.testing.assert_close(codes[name], expected[name].mean(space))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layout"), [("resnet10t", "NCHW"), ("test_mambaout", "NHWC"), ("test_vit", "NLC")]
+)
+def test_poolings_of_a_map_are_what_their_names_say(architecture: str, layout: str) -> None:
+    network: Any = timm.create_model(architecture, global_pool="avg" if layout == "NLC" else None).eval()
+    tap = find_taps(network, (3, 160, 160))[1]
+    assert tap.layout == layout
+    batch = small(160)
+    outputs: list[Tensor] = []
+    handle = network.get_submodule(tap.module).register_forward_hook(lambda *call: outputs.append(call[2].clone()))
+    with torch.inference_mode():
+        codes = {pooling: activations(network, batch, [tap], pooling)[tap.name] for pooling in get_args(Pooling)}
+        network(batch)
+    handle.remove()
+    last = outputs[-1][:, slice(*tap.tokens)] if layout == "NLC" else outputs[-1]
+    positions = last.flatten(2) if layout == "NCHW" else last.flatten(1, -2).transpose(1, 2)  # (n, C, positions)
+    torch.testing.assert_close(codes["avg"], positions.mean(2))
+    assert torch.equal(codes["max"], positions.max(2).values)
+    assert torch.equal(codes["avg+max"], torch.cat([codes["avg"], codes["max"]], 1))
+    assert torch.equal(codes["flatten"], positions.flatten(1))
+    for pooling, values in codes.items():
+        assert values.is_contiguous()
+        assert codes_width(tap, pooling) in (None, values.shape[1])
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_what_the_network_pools_itself_stays(pooling: Pooling, mobilenet: Backbone) -> None:
+    pool = read_taps(mobilenet, small(64), ["pool", "blocks.6"], pooling)["pool"]
+    assert torch.equal(pool, read_taps(mobilenet, small(64), ["pool"])["pool"])
+    assert codes_width(mobilenet.tap("pool"), pooling) == 1280
 
 
 @pytest.mark.parametrize(("pool", "token"), [("token", True), ("avg", False)])

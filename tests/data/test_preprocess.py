@@ -55,8 +55,9 @@ def test_the_very_pixels_and_numbers_of_timm(configuration: dict[str, Any]) -> N
     for image in _odd_sizes():
         pixels = preprocess.pixels(image)
         assert pixels.dtype == np.uint8
-        assert pixels.shape == configuration["input_size"]
-        np.testing.assert_array_equal(pixels, _theirs(configuration, image, prefetcher=True).numpy())
+        channels, height, width = configuration["input_size"]
+        assert pixels.shape == (height, width, channels)
+        np.testing.assert_array_equal(pixels.transpose(2, 0, 1), _theirs(configuration, image, prefetcher=True).numpy())
         ready = preprocess.normalise(torch.from_numpy(pixels)[None])
         assert ready.dtype == torch.float32
         torch.testing.assert_close(ready[0], _theirs(configuration, image), rtol=0, atol=1e-6)
@@ -72,27 +73,46 @@ def test_on_photographs(configuration: dict[str, Any], assets: Path) -> None:
             image = opened.convert("RGB")
         sizes.add(image.size)
         pixels = preprocess.pixels(decode(path))
-        np.testing.assert_array_equal(pixels, _theirs(configuration, image, prefetcher=True).numpy())
+        np.testing.assert_array_equal(pixels.transpose(2, 0, 1), _theirs(configuration, image, prefetcher=True).numpy())
         ready = preprocess.normalise(torch.from_numpy(pixels)[None])
         torch.testing.assert_close(ready[0], _theirs(configuration, image), rtol=0, atol=1e-6)
     assert len(sizes) > 2
 
 
-def test_normalise_leaves_its_input_alone_and_keeps_the_memory_format() -> None:
+def test_normalise_leaves_its_input_alone_and_is_channels_last() -> None:
     preprocess = Preprocess(**_complete(CONFIGURATIONS[0]))
-    batch = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8).to(memory_format=torch.channels_last)
+    batch = torch.randint(0, 256, (2, 224, 200, 3), dtype=torch.uint8)
     before = batch.clone()
     ready = preprocess.normalise(batch)
     assert torch.equal(batch, before)
+    assert ready.shape == (2, 3, 224, 200)
     assert ready.is_contiguous(memory_format=torch.channels_last)
-    mean, std = (np.array(values).reshape(3, 1, 1) for values in (preprocess.mean, preprocess.std))
-    np.testing.assert_allclose(ready.numpy(), (before.numpy() / 255 - mean) / std, atol=1e-5)
+    mean, std = (np.array(values) for values in (preprocess.mean, preprocess.std))
+    expected = ((before.numpy() / 255 - mean) / std).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(ready.numpy(), expected, atol=1e-5)
+
+
+def test_normalise_gives_the_bits_of_totensor_and_normalize() -> None:
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    preprocess = Preprocess(**_complete(CONFIGURATIONS[0]))
+    pixels = torch.randint(0, 256, (50, 40, 3), dtype=torch.uint8)
+    theirs = Compose([ToTensor(), Normalize(preprocess.mean, preprocess.std)])(pixels.numpy())
+    assert torch.equal(preprocess.normalise(pixels[None])[0], theirs)
+
+
+def test_pixels_belong_to_the_caller() -> None:
+    preprocess = Preprocess(**_complete(CONFIGURATIONS[3]))
+    image = PIL.Image.new("RGB", (106, 106), "white")
+    pixels = preprocess.pixels(image)
+    pixels[:] = 0
+    assert preprocess.pixels(image).min() == 255
 
 
 def test_a_grey_batch_does_not_pass_for_colour() -> None:
     preprocess = Preprocess(**_complete(CONFIGURATIONS[0]))
     with pytest.raises(RuntimeError):
-        preprocess.normalise(torch.zeros((2, 1, 4, 4), dtype=torch.uint8))
+        preprocess.normalise(torch.zeros((2, 4, 4, 1), dtype=torch.uint8))
 
 
 def test_dictionaries() -> None:

@@ -1,60 +1,18 @@
-"""Cross-validation against GridSearchCV on the same folds, and awkward classes and groups."""
+"""Folds and the choice among candidates, by themselves; the heads' own tests compare the results with GridSearchCV."""
 
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
-from tlkit.heads import LinearSVM
-from tlkit.heads.selection import default_grid, make_folds
+from tlkit.heads.scaling import Scale
+from tlkit.heads.selection import Evaluation, Found, Training, by_folds, default_grid, make_folds, search
 
-Rows = NDArray[np.int64]
-Matrix = NDArray[np.float64]
-Set = tuple[NDArray[np.float32], Rows]
-GRID = [1e-6, 1e-4, 1e-3, 1e-2]
-
-
-def reference(codes: Matrix, labels: Rows, folds: list[tuple[Rows, Rows]], class_weight: str | None) -> GridSearchCV:
-    svm = LinearSVC(dual=True, tol=1e-8, max_iter=10**6, random_state=0, class_weight=class_weight)
-    pipeline = make_pipeline(StandardScaler(), svm)
-    return GridSearchCV(pipeline, {"linearsvc__C": GRID}, cv=folds).fit(codes, labels)
-
-
-@pytest.mark.parametrize("weight", [None, "balanced"])
-@pytest.mark.parametrize("k", [2, 10])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_equals_grid_search(digits: Set, k: int, weight: Literal["balanced"] | None, grouped: bool) -> None:
-    codes, labels = digits[0][digits[1] < k], digits[1][digits[1] < k]
-    groups = np.arange(len(labels)) // 4 if grouped else None
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(5, shuffle=True, random_state=3)
-    search = reference(codes.astype(np.float64), labels, list(splitter.split(codes, labels, groups)), weight)
-    head = LinearSVM(C=GRID, class_weight=weight, random_state=3).fit(codes, labels, groups=groups)
-    assert head.cv_results_["C"] == GRID
-    np.testing.assert_allclose(head.cv_results_["accuracy"], search.cv_results_["mean_test_score"], atol=1e-12)
-    np.testing.assert_allclose(head.cv_results_["std"], search.cv_results_["std_test_score"], atol=1e-12)
-    assert pytest.approx(head.C_) == search.best_params_["linearsvc__C"]
-
-
-def test_the_scaling_is_fitted_inside_the_fold() -> None:
-    """A column that is 0 but for one row: had the scaling seen that row, its score would be a known other number."""
-    random = np.random.default_rng(0)
-    labels = np.arange(40) % 2
-    codes = random.normal(size=(40, 2)) + labels[:, None]
-    codes[7] *= 1e6
-    head = LinearSVM(C=0.1, cv=4).fit(codes, labels)
-    assert head.oof_scores_ is not None
-    for train, test in make_folds(labels, None, 4, 0):
-        if 7 in test:
-            alone = make_pipeline(StandardScaler(), LinearSVC(C=0.1, tol=1e-10, max_iter=10**6))
-            expected = alone.fit(codes[train], labels[train]).decision_function(codes[test])
-            np.testing.assert_allclose(head.oof_scores_[test, 1], expected, rtol=1e-4, atol=1e-4)
+Set = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @given(
@@ -64,49 +22,19 @@ def test_the_scaling_is_fitted_inside_the_fold() -> None:
     seed=st.integers(0, 99),
 )
 @settings(deadline=None, max_examples=60)
-def test_any_classes_and_groups_work(counts: list[int], cv: int, grouped: int | None, seed: int) -> None:
+def test_folds_part_the_rows_and_keep_groups_together(
+    counts: list[int], cv: int, grouped: int | None, seed: int
+) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    random = np.random.default_rng(seed)
-    codes = random.normal(size=(len(labels), 3)) + 3 * labels[:, None]
-    groups = None if grouped is None else random.integers(grouped, size=len(labels))
+    groups = None if grouped is None else np.random.default_rng(seed).integers(grouped, size=len(labels))
     folds = make_folds(labels, groups, cv, seed)
     for train, test in folds:
         assert groups is None or not set(groups[train]) & set(groups[test])
+        assert (np.diff(train) > 0).all()
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(len(labels)))
     if folds:
         np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(len(labels)))
-    head = LinearSVM(cv=cv, random_state=seed).fit(codes, labels, groups=groups)
-    assert np.isfinite(head.predict_proba(codes)).all()
-    assert (head.cv_accuracy_ is None) == (not folds)
     assert folds or max(counts) == 1 or groups is not None
-
-
-def test_a_class_with_one_row_is_learned_but_never_found_out_of_fold(digits: Set) -> None:
-    codes, labels = digits
-    rows = np.concatenate([np.flatnonzero(labels < 3), np.flatnonzero(labels == 9)[:1]])
-    head = LinearSVM().fit(codes[rows], labels[rows])
-    assert head.predict(codes[rows[-1:]]) == [9]
-    assert head.oof_scores_ is not None
-    assert head.oof_scores_[-1, 3] == -np.inf
-    assert head.cv_accuracy_ is not None
-    assert 0.9 < head.cv_accuracy_ < 1
-
-
-def test_one_row_a_class_takes_the_strongest_regularisation(digits: Set) -> None:
-    codes, labels = digits
-    rows = np.unique(labels, return_index=True)[1]
-    head = LinearSVM(C=[1e-4, 1.0]).fit(codes[rows], labels[rows])
-    assert (head.C_, head.temperature_, head.cv_accuracy_, head.oof_scores_) == (1e-4, 1.0, None, None)
-    assert head.cv_results_ == {"C": [], "accuracy": [], "std": []}
-    assert (head.predict(codes[rows]) == labels[rows]).all()
-
-
-def test_equal_accuracies_go_to_the_smaller_C() -> None:
-    labels = np.arange(40) % 2
-    codes = np.column_stack([labels * 10.0, labels * -10.0])
-    head = LinearSVM(C=[10.0, 0.1, 1.0]).fit(codes, labels)
-    assert head.cv_results_["accuracy"] == [1.0, 1.0, 1.0]
-    assert head.cv_results_["C"] == [0.1, 1.0, 10.0]
-    assert head.C_ == 0.1
 
 
 @given(stretch=st.integers(-4, 4), width=st.integers(1, 50))
@@ -122,7 +50,56 @@ def test_the_default_grid_of_empty_codes() -> None:
     assert default_grid(np.zeros((4, 3), dtype=np.float32), "none")[3] == 1.0
 
 
-@pytest.mark.parametrize("scale", ["standard", "none"])
-def test_the_default_grid_encloses_the_best_C(digits: Set, scale: Literal["standard", "none"]) -> None:
-    head = LinearSVM(scale=scale).fit(*digits)
-    assert min(head.cv_results_["C"]) < head.C_ < max(head.cv_results_["C"])
+class Constant:
+    """Models that give every row the class of their number."""
+
+    convergence: Sequence[Any] = ()
+
+    def scores(self, block: NDArray[Any], which: Iterable[int]) -> Iterator[NDArray[np.float64]]:
+        for number in which:
+            yield np.eye(3)[np.full(len(block), number)] + block[:, :1]
+
+
+def test_each_row_is_scored_by_the_fold_that_did_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tlkit.heads.rows._BLOCK", 7)
+    labels = np.repeat([0, 1, 2], [10, 6, 4])
+    codes = np.arange(20.0)[:, None]
+    folds = make_folds(labels, None, 2, 0)
+    found = by_folds(Training(codes, labels, 3, np.ones(3), "none"), [Constant()] * 2, folds, 3)
+    np.testing.assert_allclose(found.accuracy, [0.5, 0.3, 0.2])
+    np.testing.assert_array_equal(found.std, [0, 0, 0])
+    np.testing.assert_array_equal(found.scores(1), np.eye(3)[[1] * 20] + codes)
+
+
+def choice(*accuracies: list[float]) -> tuple[Found, list[str]]:
+    """What `search` makes of one list of accuracies a scaling, and whose scores it asked for."""
+    asked = []
+    names: list[Scale] = ["standard", "none", "l2", "power"]
+    trainings = [Training(np.zeros((1, 1)), np.zeros(1, int), 2, np.ones(2), name) for name in names]
+
+    def evaluate(training: Training, grid: list[float]) -> Evaluation:
+        own = np.array(accuracies[names.index(training.scale)])
+
+        def scores(which: int) -> NDArray[np.float32]:
+            asked.append(f"{training.scale} {which}")
+            return np.zeros((1, 2), dtype=np.float32)
+
+        return Evaluation(own, own / 10, scores)
+
+    found = search(trainings[: len(accuracies)], lambda training: [1.0, 10.0], evaluate)
+    return found, asked
+
+
+def test_the_most_accurate_candidate_wins() -> None:
+    found, asked = choice([0.5, 0.6], [0.7, 0.9], [0.8, 0.1])
+    assert (found.training.scale, found.value) == ("none", 10.0)
+    assert asked == ["standard 1", "none 1"]
+    assert found.table["scale"] == ["standard"] * 2 + ["none"] * 2 + ["l2"] * 2
+    assert found.table["value"] == [1.0, 10.0] * 3
+    assert found.table["accuracy"] == [0.5, 0.6, 0.7, 0.9, 0.8, 0.1]
+    assert found.table["std"] == pytest.approx([0.05, 0.06, 0.07, 0.09, 0.08, 0.01])
+
+
+def test_of_equal_candidates_the_first_wins_whatever_the_last_bits_say() -> None:
+    found, _ = choice([0.1, 0.3], [0.1 + 0.2, 0.3], [0.3, np.nextafter(0.3, 1)])
+    assert (found.training.scale, found.value) == ("standard", 10.0)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tlkit.backbones.contract import Layout, Tap
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlkit.backbones.contract import Backbone
+
+Pooling = Literal["avg", "max", "avg+max", "flatten"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 POOL = "pool"
 # Containers whose members timm runs one after the other, by the names that its models give them.
@@ -24,13 +27,14 @@ class _Enough(Exception):
     """Everything asked for has been seen; the rest of the pass is for nobody."""
 
 
-def read_taps(backbone: Backbone, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+def read_taps(backbone: Backbone, batch: Tensor, taps: Sequence[str], pooling: Pooling = "avg") -> dict[str, Tensor]:
     """Return the codes at some taps, in eval mode and without gradients; the pass stops after the deepest.
 
     Args:
         backbone: The network, on the batch's device.
         batch: (n, C, H, W) float32, normalised by the backbone's preprocess.
         taps: Names of its taps.
+        pooling: How the space of a map, or its tokens, become one vector; see `pooled`.
 
     Returns:
         (n, d) float32 for each, in the order asked for.
@@ -41,11 +45,11 @@ def read_taps(backbone: Backbone, batch: Tensor, taps: Sequence[str]) -> dict[st
     import torch
 
     wanted = [backbone.tap(name) for name in taps]
-    with torch.inference_mode(), _evaluating(backbone.module):
-        return activations(backbone.module, batch, wanted)
+    with torch.inference_mode(), evaluating(backbone.module):
+        return activations(backbone.module, batch, wanted, pooling)
 
 
-def activations(module: nn.Module, batch: Tensor, taps: Sequence[Tap]) -> dict[str, Tensor]:
+def activations(module: nn.Module, batch: Tensor, taps: Sequence[Tap], pooling: Pooling = "avg") -> dict[str, Tensor]:
     """Do what `read_taps` does in the mode the module is in, with gradients if they are on; fit for tracing."""
     codes: dict[str, Tensor] = {}
     inner = [tap for tap in taps if tap.name != POOL]
@@ -54,7 +58,7 @@ def activations(module: nn.Module, batch: Tensor, taps: Sequence[Tap]) -> dict[s
     def take(tap: Tap) -> Callable[[object], None]:
         def pool(output: object) -> None:
             # At once, because the next layer may work in place on this output.
-            codes[tap.name] = pooled(tap, _rows(output, len(batch))[0])
+            codes[tap.name] = pooled(tap, _rows(output, len(batch))[0], pooling)
             if not outer and len(codes) == len(inner):
                 raise _Enough
 
@@ -62,7 +66,7 @@ def activations(module: nn.Module, batch: Tensor, taps: Sequence[Tap]) -> dict[s
 
     with _hooked(module, [(tap.module, take(tap)) for tap in inner]), suppress(_Enough):
         head = _up_to_classifier(module, batch)
-        codes |= {tap.name: pooled(tap, head) for tap in outer}
+        codes |= {tap.name: pooled(tap, head, pooling) for tap in outer}
     return {tap.name: codes[tap.name] for tap in taps}
 
 
@@ -72,21 +76,44 @@ def _up_to_classifier(module: nn.Module, batch: Tensor) -> Tensor:
     return codes
 
 
-def pooled(tap: Tap, output: Tensor) -> Tensor:
-    """Pool a tap's raw output to codes, (n, d) float32: the mean over space, or over the tap's tokens.
+def pooled(tap: Tap, output: Tensor, pooling: Pooling = "avg") -> Tensor:
+    """Pool a tap's raw output to codes, (n, d) float32, over space or over the tap's tokens.
+
+    "avg+max" are both, side by side. "flatten" keeps every position: channel by channel, each row by row, whatever the
+    layout. "pool", which the network has pooled itself, stays as it is.
 
     >>> import torch
-    >>> pooled(Tap("x", "x", 2, 16, "NLC", (1, None)), torch.arange(6.0).reshape(1, 3, 2))
-    tensor([[3., 4.]])
+    >>> tap, output = Tap("x", "x", 2, 16, "NLC", (1, None)), torch.arange(6.0).reshape(1, 3, 2)
+    >>> pooled(tap, output), pooled(tap, output, "avg+max"), pooled(tap, output, "flatten")
+    (tensor([[3., 4.]]), tensor([[3., 4., 4., 5.]]), tensor([[2., 4., 3., 5.]]))
     """
+    import torch
+
     output = output.float()
-    if tap.layout == "NCHW":
-        return output.mean((2, 3))
-    if tap.layout == "NHWC":
-        return output.mean((1, 2))
+    if tap.layout == "NC":
+        return output.clone()
     if tap.layout == "NLC":
-        return output[:, slice(*tap.tokens)].mean(1)
-    return output.clone()
+        output = output[:, slice(*tap.tokens)]
+    if pooling == "flatten" and tap.name != POOL:
+        order = range(output.ndim) if tap.layout == "NCHW" else (0, output.ndim - 1, *range(1, output.ndim - 1))
+        return output.permute(*order).flatten(1)
+    space = {"NCHW": (2, 3), "NHWC": (1, 2), "NLC": (1,)}[tap.layout]
+    if pooling == "avg" or tap.name == POOL:
+        return output.mean(space)
+    largest = output.amax(space)
+    return largest if pooling == "max" else torch.cat([output.mean(space), largest], 1)
+
+
+def codes_width(tap: Tap, pooling: Pooling = "avg") -> int | None:
+    """Length of a tap's codes; None where only a pass can tell, for "flatten".
+
+    >>> tap = Tap("x", "x", 32, 16, "NCHW")
+    >>> codes_width(tap), codes_width(tap, "avg+max"), codes_width(tap, "flatten")
+    (32, 64, None)
+    """
+    if tap.name == POOL or tap.layout == "NC":
+        return tap.channels
+    return {"avg": tap.channels, "max": tap.channels, "avg+max": 2 * tap.channels, "flatten": None}[pooling]
 
 
 def find_taps(
@@ -169,7 +196,7 @@ def _dry_run(module: nn.Module, input_size: tuple[int, int, int], paths: set[str
     weight = next(module.parameters())
     image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
     calls = [(path, partial(seen.__setitem__, path)) for path in paths]
-    with torch.inference_mode(), _evaluating(module), _hooked(module, calls):
+    with torch.inference_mode(), evaluating(module), _hooked(module, calls):
         head = _up_to_classifier(module, image)
     return {path: rows[0] for path, output in seen.items() if (rows := _rows(output, 1))}, head
 
@@ -231,7 +258,7 @@ def _hooked(module: nn.Module, calls: Sequence[tuple[str, Callable[[object], Non
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode inside; outside every module is in the mode it was in, for part of a network may be frozen."""
     training = [part for part in module.modules() if part.training]
     module.eval()

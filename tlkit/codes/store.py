@@ -1,17 +1,34 @@
-"""Codes that were computed once are not computed again."""
+"""The frozen pass: images in, codes of any number of taps out, and what was computed once is not computed again."""
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.codes.extraction import Codes, check_settings, extract
-from tlkit.data import Image, UnreadableImage, digest
+from tlkit import ranks
+from tlkit.backbones.taps import Pooling
+from tlkit.codes.cache import Cache, cache_at
+from tlkit.codes.disk import DamagedBlock, Disk, Space
+from tlkit.codes.engines import EngineName, Precision, check_settings, engine_version, make_engine, structure_digest
+from tlkit.codes.extraction import Codes
+from tlkit.codes.rows import Rows
+from tlkit.codes.stream import ahead, forward
+from tlkit.data import Image, UnreadableImage, content, decode, open_bytes
 from tlkit.data.imagedata import LazyImages
+from tlkit.data.views import PLAIN, all_view_pixels, view_names
+from tlkit.errors import TlkitError, UsageError
 from tlkit.progress import progress
 
 if TYPE_CHECKING:
@@ -20,90 +37,320 @@ if TYPE_CHECKING:
 
     from tlkit.backbones import Backbone
 
-_CHUNK = 1024  # files that are read ahead
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+RECIPE = ("precision", "pooling", "views", "view_seed")  # settings that a classifier keeps, to predict as it learned
+_BLOCK_ROWS, _BLOCK_SECONDS = 256, 5.0  # what a killed process loses at most
+_AHEAD = 4  # batches that are decoded before the network asks for them
+_FILES_AHEAD = 64
 
 
 class CodesStore:
-    """Codes by backbone, tap and content of the image, kept in memory as long as the store lives.
+    """Codes by network, tap, view and content of the image, in a folder that any number of processes share.
 
-    Rows are keyed by content, so an image that occurs twice is passed through the network once, and an edited
-    file is never answered with the codes of its old content.
+    An image that occurs twice passes through the network once, and an edited file is never answered with the codes of
+    its old content.
 
     Args:
-        settings: keyword arguments of `extract`.
+        cache: where codes are kept; the user's cache folder by default.
+        engine: what runs the network: "openvino" (on CPUs), "torch", or "auto", the first of them that can.
+        precision: of the arithmetic; codes are float32 always.
+        pooling: how a map becomes a vector: "avg", "max", "avg+max" or "flatten".
+        views: 1, or a number of fixed views of each image (the plain one and random resized crops), or "flip",
+            "five_crop", "ten_crop".
+        view_seed: of the random views.
+        batch_size: images a forward pass; what suits the engine if None.
+        device: a torch device, or "auto": a GPU if there is one.
+        workers: threads that decode beside the network; as many as processors if None.
 
     Raises:
-        UsageError: settings that `extract` refuses.
+        UsageError: settings that make no sense, or not here.
     """
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
-        check_settings(**settings)
-        self.settings = settings
-        self.forwards = 0  # images that went through a network so far
-        self._rows: dict[tuple[nn.Module, str], dict[str, NDArray[np.float32]]] = {}
-        self._unreadable: dict[str, str] = {}
-        self._digests: dict[LazyImages, tuple[dict[int, str], dict[int, str]]] = {}
+    def __init__(
+        self,
+        cache: Cache | None = None,
+        *,
+        engine: EngineName = "auto",
+        precision: Precision = "float32",
+        pooling: Pooling = "avg",
+        views: int | str = 1,
+        view_seed: int = 0,
+        batch_size: int | None = None,
+        device: str = "auto",
+        workers: int | None = None,
+    ) -> None:
+        self._engine: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
+        check_settings(**self._engine, pooling=pooling, batch_size=batch_size)
+        if workers is not None and workers < 1:
+            raise UsageError(f"codes.workers={workers}: give a positive number.")
+        self.views = view_names(views, view_seed)
+        self.recipe = dict(zip(RECIPE, (precision, pooling, views, view_seed), strict=True))
+        self.pooling: Pooling = pooling
+        self.batch_size = batch_size
+        self.workers = workers or os.cpu_count() or 1
+        self.cache = cache or cache_at()
+        self.forwards = 0  # views of images that went through a network so far, on any rank
+        self.decoded = 0  # images that were decoded so far, on any rank
+        self._disk = self.cache.codes
+        self._together = True
+        self._keys: dict[Any, bytes] = {}  # content by file and time of change, or by source and row
+        self._digests: dict[nn.Module, tuple[Any, str]] = {}  # of the weights, and the state that they were in
+        self._versions: dict[nn.Module, str] = {}
+
+    def alone(self) -> CodesStore:
+        """Return this store for one process that asks what the other ranks do not ask."""
+        other = copy.copy(self)
+        other._together = False
+        return other
 
     def codes(self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]) -> Codes:
         """Return the codes of n images at `taps`, computing what the store does not have.
 
+        Where several ranks have joined, all of them have to call this with the same images: each computes its share.
+
         Raises:
-            UsageError: as `extract`.
+            TlkitError: the codes cannot be kept, or the network cannot run.
         """
-        keys, errors = self._keys(images)
-        tables = [self._rows.setdefault((backbone.module, tap), {}) for tap in taps]
-        wanted = {
-            key: row
-            for row, key in keys.items()
-            if key not in self._unreadable and any(key not in table for table in tables)
+        started, forwards = time.perf_counter(), self.forwards
+        while True:  # once more where blocks were damaged, or the engine turned out to be another one
+            spaces = self._spaces(backbone, taps)
+            try:
+                seen = self._together_seen(backbone, images, spaces)
+                tables = {tap: self._rows(space, seen, len(images)) for tap, space in spaces.items()}
+                break
+            except (DamagedBlock, _OtherEngine) as err:
+                log.debug("%s", err)
+        seconds = time.perf_counter() - started
+        summary = _summary(backbone, len(images), self.forwards - forwards, seconds, self._version(backbone))
+        log.log(logging.INFO if self._together or self.forwards > forwards else logging.DEBUG, "%s", summary)
+        return Codes(tables, dict(sorted(seen.errors.items())), len(self.views))
+
+    def _spaces(self, backbone: Backbone, taps: Sequence[str]) -> dict[str, Space]:
+        digests = self._digests_of(backbone)
+        return {
+            tap: self._disk.space(
+                {
+                    "format": FORMAT,
+                    "backbone": backbone.name,
+                    **digests,
+                    "preprocess": backbone.preprocess.to_dict(),
+                    "pillow": version("Pillow"),
+                    "tap": {**vars(backbone.tap(tap)), "tokens": list(backbone.tap(tap).tokens)},
+                    "pooling": self.pooling,
+                    "engine": self._version(backbone),
+                }
+            )
+            for tap in taps
         }
-        if wanted:
-            missing = LazyImages(images.__getitem__, list(wanted.values()))
-            self._extract(backbone, missing, list(wanted), taps)
-        errors = errors | {row: self._unreadable[key] for row, key in keys.items() if key in self._unreadable}
-        values = {tap: _table(table, keys, len(images)) for tap, table in zip(taps, tables, strict=True)}
-        return Codes(values, dict(sorted(errors.items())))
 
-    def _keys(self, images: Sequence[Image]) -> tuple[dict[int, str], dict[int, str]]:
-        if not isinstance(images, LazyImages):  # a list may hold something else the next time
-            return _digests(images)
-        if images not in self._digests:
-            self._digests[images] = _digests(images)
-        return self._digests[images]
+    def _version(self, backbone: Backbone) -> str:
+        return self._versions.get(backbone.module) or engine_version(**self._engine)
 
-    def _extract(self, backbone: Backbone, images: Sequence[Image], keys: list[str], taps: Sequence[str]) -> None:
-        new = extract(backbone, images, taps, **self.settings)
-        self._unreadable |= {keys[row]: reason for row, reason in new.errors.items()}
-        self.forwards += len(images) - len(new.errors)
-        for tap, values in new.values.items():
-            readable = {key: values[row] for row, key in enumerate(keys) if row not in new.errors}
-            self._rows[backbone.module, tap].update(readable)
+    def _digests_of(self, backbone: Backbone) -> dict[str, str]:
+        """Return the digests of the weights as they are now and of the network's structure."""
+        from tlkit.backbones import state_digest
 
+        tensors = backbone.module.state_dict(keep_vars=True)
+        state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors.values()]
+        before, weights = self._digests.get(backbone.module, (None, ""))
+        if state != before:
+            weights = state_digest(backbone.module)
+            self._digests[backbone.module] = state, weights
+        return {"weights": weights, "structure": structure_digest(backbone)}
 
-def _digests(images: Sequence[Image]) -> tuple[dict[int, str], dict[int, str]]:
-    """Return the content key of each readable row, and why the others cannot be read."""
+    def _together_seen(self, backbone: Backbone, images: Sequence[Image], spaces: Mapping[str, Space]) -> _Seen:
+        """Make one pass over the images, with the other ranks if there are any."""
+        rank, size = ranks.world() if self._together else (0, 1)
+        for space in spaces.values():
+            space.find(())  # takes in what is on disk
+        before = self.forwards, self.decoded
+        seen = self._pass(backbone, images, range(rank, len(images), size), spaces)
+        if size > 1:
+            own = seen.keys, seen.errors, self.forwards - before[0], self.decoded - before[1]
+            self.forwards, self.decoded = before
+            for keys, errors, forwards, decoded in ranks.everyones(own):
+                seen.keys.update(keys)
+                seen.errors.update(errors)
+                self.forwards += forwards
+                self.decoded += decoded
+        return seen
 
-    def key(row: int) -> tuple[str, str]:
+    def _pass(
+        self, backbone: Backbone, images: Sequence[Image], share: Sequence[int], spaces: Mapping[str, Space]
+    ) -> _Seen:
+        seen, under_way = _Seen(), set[bytes]()
+
+        def look(number: int) -> _Look:
+            return self._look(backbone, images, share[number], spaces, under_way)
+
+        def missing() -> Generator[tuple[bytes, NDArray[np.uint8]]]:
+            with closing(ahead(look, len(share), self.workers, most)) as looks:
+                for row, found in zip(share, looks, strict=True):
+                    advance(1)
+                    if found.error is not None:
+                        seen.errors[row] = found.error
+                        continue
+                    seen.keys[row] = found.key
+                    self.decoded += bool(found.views)
+                    for key, pixels in found.views.items():
+                        if key not in under_way:  # the same image may come twice
+                            under_way.add(key)
+                            yield key, pixels
+
+        images_ahead = max(_FILES_AHEAD, _AHEAD * (self.batch_size or 1)) // len(self.views)
+        most = max(images_ahead, self.workers + 1)
+        with progress(f"codes of {backbone.name}", len(share)) as advance, closing(missing()) as items:
+            self._compute(backbone, items, spaces, len(share))
+        return seen
+
+    def _look(
+        self,
+        backbone: Backbone,
+        images: Sequence[Image],
+        row: int,
+        spaces: Mapping[str, Space],
+        under_way: set[bytes],
+    ) -> _Look:
+        """Find out what an image is, and decode it if codes of one of its views are missing; runs in threads."""
         try:
-            return digest(images[row]), ""
+            identity = _identity(images, row)
+            key, data = self._keys.get(identity), None
+            if key is None:
+                key, data = content(images[row])
+                if identity is not None:
+                    self._keys[identity] = key
+            wanted = {
+                view_key: view
+                for view in self.views
+                if (view_key := _view_key(key, view)) not in under_way
+                and any(view_key not in space for space in spaces.values())
+            }
+            if not wanted:
+                return _Look(key)
+            if data is None:
+                key_now, data = content(images[row])
+                if key_now != key:
+                    raise UnreadableImage("it changed while it was read")
+            rgb = decode(open_bytes(data) if isinstance(data, bytes) else data)
+            pixels = all_view_pixels(backbone.preprocess, rgb, list(wanted.values()), key)
         except (UnreadableImage, OSError) as err:
-            return "", str(err)
+            return _Look(b"", str(err))
+        return _Look(key, None, dict(zip(wanted, pixels, strict=True)))
 
-    keys: dict[int, str] = {}
-    reasons: dict[int, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("reading", len(images)) as advance:
-        for start in range(0, len(images), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(images)))
-            for row, (found, reason) in zip(rows, pool.map(key, rows), strict=True):
-                (keys if found else reasons)[row] = found or reason
-            advance(len(rows))
-    return keys, reasons
+    def _compute(
+        self,
+        backbone: Backbone,
+        items: Iterator[tuple[bytes, NDArray[np.uint8]]],
+        spaces: Mapping[str, Space],
+        images: int,
+    ) -> None:
+        first = next(items, None)
+        if first is None:
+            return
+        engine = make_engine(
+            backbone,
+            list(spaces),
+            **self._engine,
+            pooling=self.pooling,
+            batch_size=self.batch_size,
+            images=images,
+            cache=self.cache.networks,
+        )
+        if engine.version != self._version(backbone):
+            self._versions[backbone.module] = engine.version
+            raise _OtherEngine(engine.version)
+        block = _Block(self._disk, spaces)
+        try:
+            for keys, codes in forward(engine, chain([first], items)):
+                self.forwards += len(keys)
+                block.add(keys, codes)
+        finally:
+            block.write()
+
+    def _rows(self, space: Space, seen: _Seen, n: int) -> Rows:
+        """Return the rows of all images, views below each other; -1 where an image could not be read."""
+        keys = [_view_key(seen.keys[row], view) for row in sorted(seen.keys) for view in self.views]
+        found = space.find(keys)
+        if (found < 0).any():
+            raise TlkitError(
+                f"{int((found < 0).sum())} of {len(keys)} codes are not in {self._disk.folder}, where other processes "
+                "should have put them. Give all of them the same folder on a shared disk: cache.dir=PATH."
+            )
+        space.check(found)
+        rows = np.full((n, len(self.views)), -1, dtype=np.int64)
+        rows[sorted(seen.keys)] = found.reshape(-1, len(self.views))
+        return Rows([(space, rows.ravel())])
 
 
-def _table(table: dict[str, NDArray[np.float32]], keys: dict[int, str], n: int) -> NDArray[np.float32]:
-    width = len(next(iter(table.values()), ()))
-    values = np.full((n, width), np.nan, dtype=np.float32)
-    for row, key in keys.items():
-        if key in table:
-            values[row] = table[key]
-    return values
+@dataclass
+class _Seen:
+    """What a pass has seen: the content of each readable image, and why the others are not."""
+
+    keys: dict[int, bytes] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Look:
+    key: bytes
+    error: str | None = None
+    views: Mapping[bytes, NDArray[np.uint8]] = field(default_factory=dict)
+
+
+class _OtherEngine(Exception):
+    """The network could not be converted, so that codes have to be looked up under another engine."""
+
+
+class _Block:
+    """Rows that are written together, and are safe from then on."""
+
+    def __init__(self, disk: Disk, spaces: Mapping[str, Space]) -> None:
+        self._disk = disk
+        self._spaces = spaces
+        self._begin()
+
+    def _begin(self) -> None:
+        self._keys: list[bytes] = []
+        self._values: dict[str, list[NDArray[np.float32]]] = {tap: [] for tap in self._spaces}
+        self._since = time.monotonic()
+
+    def add(self, keys: Iterable[bytes], codes: Mapping[str, NDArray[np.float32]]) -> None:
+        self._keys += keys
+        for tap, values in codes.items():
+            self._values[tap].append(values)
+        if len(self._keys) >= _BLOCK_ROWS or time.monotonic() - self._since > _BLOCK_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        if self._keys:
+            joined = {self._spaces[tap]: np.concatenate(values) for tap, values in self._values.items()}
+            self._disk.append(self._keys, joined)
+        self._begin()
+
+
+def _view_key(key: bytes, view: str) -> bytes:
+    """Return the key of one view of an image; that of the plain view is the image's own."""
+    return key if view == PLAIN else sha256(key + view.encode()).digest()
+
+
+def _identity(images: Sequence[Image], row: int) -> Any:  # noqa: ANN401
+    """Return what an image is known by as long as it does not change; None if nothing tells."""
+    if isinstance(images, LazyImages):
+        return images.identity(row)
+    image = images[row]
+    try:
+        status = image.stat() if isinstance(image, Path) else None
+    except OSError:
+        status = None
+    if status is None:
+        return None
+    return image, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _summary(backbone: Backbone, images: int, forwards: int, seconds: float, engine: str) -> str:
+    if not forwards:
+        return f"codes of {images:,} images from the cache in {seconds:.1f} s"
+    passes = f"{forwards:,} forward passes through {backbone.name}"
+    return f"{images:,} images: {passes} in {seconds:.1f} s ({forwards / seconds:.0f}/s, {engine})"

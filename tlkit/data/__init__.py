@@ -2,7 +2,7 @@
 
 from tlkit.data.find import as_images, find_images
 from tlkit.data.imagedata import ImageData
-from tlkit.data.images import Image, UnreadableImage, decode, digest, list_images
+from tlkit.data.images import Image, UnreadableImage, content, decode, digest, list_images, open_bytes
 from tlkit.data.inspection import inspect
 from tlkit.data.preprocess import Preprocess
 from tlkit.data.splits import prepare
@@ -13,10 +13,12 @@ __all__ = [
     "Preprocess",
     "UnreadableImage",
     "as_images",
+    "content",
     "decode",
     "digest",
     "find_images",
     "inspect",
     "list_images",
+    "open_bytes",
     "prepare",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
@@ -149,6 +149,10 @@ class LazyImages(Sequence[Image]):
         if isinstance(item, slice):
             return LazyImages(self._open_row, self._rows[item])
         return self._open_row(int(self._rows[item]))
+
+    def identity(self, row: int) -> tuple[Hashable, int]:
+        """Return what is the same for the same image of the same source, whatever else is selected from it."""
+        return self._open_row, int(self._rows[row])
 
     def select(self, rows: Ints) -> LazyImages:
         """Return the images at the given positions."""

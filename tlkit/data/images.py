@@ -100,6 +100,22 @@ def digest(image: Image) -> str:
         raise UnreadableImage(_why_not_read(error)) from error
 
 
+def content(image: Image) -> tuple[bytes, bytes | PIL.Image.Image]:
+    """Read an image once: the 32 bytes of its `digest`, and what `open_bytes` (of a file) or `decode` goes on with.
+
+    Raises:
+        UnreadableImage: As `digest`.
+    """
+    if isinstance(image, PIL.Image.Image):
+        rgb = decode(image)
+        return bytes.fromhex(digest(rgb)), rgb
+    try:
+        data = image.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(_why_not_read(error)) from error
+    return hashlib.sha256(data).digest(), data
+
+
 def list_images(folder: Path) -> tuple[list[Path], int]:
     """Return all images below a folder, sorted by path, and the number of other files.
 

@@ -61,35 +61,56 @@ class Preprocess:
         """Return the fields, fit for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+    @property
+    def mode(self) -> str:
+        """Pillow's name for the colours that the network sees: "RGB", or "L" for a grey one."""
+        return "L" if self.input_size[0] == 1 else "RGB"
+
     def pixels(self, rgb: PIL.Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop an image from `decode`, as `timm.data.create_transform` does for evaluation.
 
         Returns:
-            (C, H, W) uint8.
+            (H, W, C) uint8.
         """
-        image = rgb.convert("L") if self.input_size[0] == 1 else rgb
-        pixels: npt.NDArray[np.uint8] = _transform(self)(image).numpy()
-        return pixels
+        return as_array(self.crop(self.resize(rgb)))
+
+    def resize(self, rgb: PIL.Image.Image) -> PIL.Image.Image:
+        """Do the first step of `pixels`: the image in the network's scale, grey for a grey network, not cropped yet."""
+        return _steps(self)[0](rgb if rgb.mode == self.mode else rgb.convert(self.mode))
+
+    def crop(self, resized: PIL.Image.Image) -> PIL.Image.Image:
+        """Do the second step of `pixels`: the middle of the image, with a border where it is too small."""
+        return _steps(self)[1](resized)
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
-        """Turn (n, C, H, W) uint8 pixels into the float32 input of the network, on the batch's device.
+        """Turn (n, H, W, C) uint8 pixels into the float32 input of the network, on the batch's device.
 
         The steps and their order are those of torchvision's ToTensor and Normalize, for equal bits.
+
+        Returns:
+            (n, C, H, W) float32, channels last in memory.
         """
         import torch
 
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=batch.device).view(-1, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        return batch.to(torch.float32).div_(255).sub_(mean).div_(std)
+        mean, std = (torch.tensor(values, dtype=torch.float32, device=batch.device) for values in (self.mean, self.std))
+        return batch.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+
+def as_array(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """Copy the pixels of an 8-bit image: (H, W, C) uint8, with C = 1 for a grey one."""
+    pixels = np.array(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+_Step = Callable[[PIL.Image.Image], PIL.Image.Image]
 
 
 @lru_cache(maxsize=32)
-def _transform(preprocess: Preprocess) -> Callable[[PIL.Image.Image], torch.Tensor]:
+def _steps(preprocess: Preprocess) -> tuple[_Step, _Step]:
+    """Timm's own resize and crop for evaluation."""
     from timm.data.transforms_factory import create_transform
 
-    transform: Callable[[PIL.Image.Image], torch.Tensor] = create_transform(
+    transform = create_transform(
         input_size=preprocess.input_size,
         is_training=False,
         use_prefetcher=True,
@@ -99,4 +120,5 @@ def _transform(preprocess: Preprocess) -> Callable[[PIL.Image.Image], torch.Tens
         crop_pct=preprocess.crop_pct,
         crop_mode=preprocess.crop_mode,
     )
-    return transform
+    resize, crop, _to_tensor = transform.transforms
+    return resize, crop

@@ -27,7 +27,8 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
     run = shlex.quote(run_dir)
     lines = [
         "",
-        f"{classifier.backbone.name}, {training['strategy']} on {'+'.join(classifier.taps)}, {_chosen(training)}",
+        f"{classifier.backbone.name}, {training['strategy']} ({training['head']}) on {'+'.join(classifier.taps)}: "
+        f"{_chosen(training)}",
         *_measured(images, metrics),
         f"results: {run_dir}",
         f"next:    tlkit predict run={run} images=FOLDER",
@@ -38,7 +39,8 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
 def _chosen(training: Mapping[str, Any]) -> str:
     accuracy = training["cv_accuracy"]
     measured = "too few images to cross-validate" if accuracy is None else f"cross-validated accuracy {accuracy:.3f}"
-    return f"C = {training['C']:g}, {measured}"
+    values = {name: value if isinstance(value, str) else f"{value:g}" for name, value in training["chosen"].items()}
+    return ", ".join([*(f"{name} = {value}" for name, value in values.items()), measured])
 
 
 def of_evaluation(images: ImageData, metrics: Mapping[str, Any], folder: str) -> str:

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tlkit.heads.rows import row_blocks
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     Matrix = NDArray[np.float64]
+    Scores = NDArray[np.float32] | Matrix
+
+_STEP, _LIMIT = 1.5, 14.0  # of the logarithm; the limit is six orders of magnitude
 
 
 def probabilities(scores: Matrix, temperature: float) -> Matrix:
@@ -28,7 +35,7 @@ def probabilities(scores: Matrix, temperature: float) -> Matrix:
     return result
 
 
-def fit_temperature(scores: Matrix, labels: NDArray[np.int64]) -> float:
+def fit_temperature(scores: Scores, labels: NDArray[np.int64]) -> float:
     """Return the temperature with the least log loss on held-out `scores` (n, k) and `labels` (n,) in 0 .. k-1.
 
     The labels are softened by one part in n + 1 towards all classes alike, in the manner of Platt 1999, section 2.2:
@@ -37,27 +44,52 @@ def fit_temperature(scores: Matrix, labels: NDArray[np.int64]) -> float:
 
     The loss is convex in 1 / temperature, so that the zero of its slope is the optimum. It is sought within six
     orders of magnitude on both sides of the spread of the scores; scores that mislead end at the upper limit, where
-    the probabilities are even.
+    the probabilities are even. The scores are walked through in blocks, in float64.
     """
-    from scipy.optimize import brentq
-
-    known = np.isfinite(scores[np.arange(len(labels)), labels])
-    scores, labels = scores[known], labels[known]
-    if not len(labels):
+    rows = np.flatnonzero(np.isfinite(scores[np.arange(len(labels)), labels]))
+    softened, deviation = _targets(scores, labels, rows)
+    if deviation == 0:
         return 1.0
-    share = 1 / (len(labels) + 1)
-    finite = np.isfinite(scores)
-    kept = np.where(finite, scores, 0.0)
-    target = (1 - share) * kept[np.arange(len(labels)), labels] + share * kept.sum(axis=1) / finite.sum(axis=1)
 
     def slope(log_temperature: float) -> float:
-        expected = (probabilities(scores, np.exp(log_temperature)) * kept).sum(axis=1)
-        return float((expected - target).mean())
+        expected = sum(
+            float((probabilities(block, np.exp(log_temperature)) * np.where(finite, block, 0)).sum())
+            for _, block, finite in _blocks(scores, rows)
+        )
+        return expected - softened
 
-    spread = np.abs(kept - kept.sum(axis=1, keepdims=True) / finite.sum(axis=1, keepdims=True))[finite].mean()
-    if spread == 0:
-        return 1.0
-    low, high = np.log(spread) - np.log(1e6), np.log(spread) + np.log(1e6)
-    if slope(high) >= 0:
-        return float(np.exp(high))
-    return float(np.exp(brentq(slope, low, high, xtol=1e-12)))
+    return float(np.exp(_zero(slope, float(np.log(deviation)))))
+
+
+def _targets(scores: Scores, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the sum of the softened labels' scores, and the mean deviation of scores from their row's mean."""
+    share = 1 / (len(rows) + 1)
+    softened = deviation = 0.0
+    count = 0
+    for part, block, finite in _blocks(scores, rows):
+        kept = np.where(finite, block, 0.0)
+        mean = kept.sum(axis=1) / finite.sum(axis=1)
+        softened += float(((1 - share) * kept[np.arange(len(part)), labels[part]] + share * mean).sum())
+        deviation += float(np.abs(kept - mean[:, None])[finite].sum())
+        count += int(finite.sum())
+    return softened, deviation / max(count, 1)
+
+
+def _blocks(scores: Scores, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Matrix, NDArray[np.bool_]]]:
+    """Yield row numbers, their scores in float64, and which of these are finite."""
+    for part in row_blocks(len(rows), scores.shape[1]):
+        block = scores[rows[part]].astype(np.float64)
+        yield rows[part], block, np.isfinite(block)
+
+
+def _zero(slope: Callable[[float], float], start: float) -> float:
+    """Return the zero of a falling function near `start`, or the limit on the side where it is."""
+    from scipy.optimize import brentq
+
+    step = _STEP if slope(start) > 0 else -_STEP
+    here = start
+    while abs(here - start) < _LIMIT:
+        if (slope(here + step) > 0) != (step > 0):
+            return float(brentq(slope, here, here + step, xtol=1e-10))
+        here += step
+    return here

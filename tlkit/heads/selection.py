@@ -1,37 +1,85 @@
-"""Cross-validation of the regularisation: which C, and the out-of-fold scores that calibration needs."""
+"""Model selection: folds, and one table of candidates (scaling times regularisation) measured out of fold."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tlkit.heads.affine import affine_path
+from tlkit.heads.rows import blocks
+from tlkit.heads.scaling import rowwise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tlkit.heads.affine import Codes, Scale
+    from tlkit.heads.linear import Rows
+    from tlkit.heads.scaling import Scale
 
     Matrix = NDArray[np.float64]
+    Scores = NDArray[np.float32] | NDArray[np.float64]
     Labels = NDArray[np.int64]
-    Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+    Fold = tuple[Labels, Labels]
 
 
 @dataclass(frozen=True)
-class CrossValidation:
-    """What the folds say: `accuracy` (len(grid), folds) and the scores (n, k) of every row by the C that was `best`."""
+class Training:
+    """What a head is fitted on: `codes` (n, d), scaled by row if `scale` says so, `labels` (n,) in 0 .. k-1.
+
+    `weights` (k,) are those of the classes; `groups` (n,) are rows that belong together, if any do.
+    """
+
+    codes: Rows
+    labels: Labels
+    k: int
+    weights: Matrix
+    scale: Scale
+    groups: NDArray[np.generic] | None = None
+
+    def scaled(self, scale: Scale) -> Training:
+        """Return the same rows, unscaled here, with another scaling."""
+        return replace(self, codes=rowwise(self.codes, scale), scale=scale)
+
+
+class Models(Protocol):
+    """Models fitted on the same rows, one for each value of a grid."""
+
+    @property
+    def convergence(self) -> Sequence[Mapping[str, Any]]:
+        """How each was reached; empty if there was nothing to iterate."""
+
+    def scores(self, block: NDArray[Any], which: Iterable[int]) -> Iterator[Scores]:
+        """Yield the scores (b, k) of the codes `block` (b, d) by each of the models `which`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good each value of a grid is on rows that it was not fitted on.
+
+    `accuracy` and `std` have one entry a value; `scores(which)` returns the out-of-fold scores (n, k) of one of them.
+    """
 
     accuracy: Matrix
-    best: int
-    scores: Matrix
+    std: Matrix
+    scores: Callable[[int], NDArray[np.float32]]
+    convergence: Sequence[Mapping[str, Any]] = ()
 
 
-def default_grid(codes: Codes, scale: Scale) -> list[float]:
+@dataclass(frozen=True)
+class Found:
+    """The chosen candidate, its out-of-fold scores (n, k), and the table of all of them."""
+
+    training: Training
+    value: float
+    scores: NDArray[np.float32]
+    table: dict[str, list[Any]]
+    convergence: list[Mapping[str, Any]]
+
+
+def default_grid(codes: Rows, scale: Scale) -> list[float]:
     """Return eight powers of ten around one over the mean squared length of the (scaled) codes.
 
     From a thousand times below it, where the head is close to the nearest class mean, to ten thousand times above,
@@ -41,9 +89,13 @@ def default_grid(codes: Codes, scale: Scale) -> list[float]:
     >>> default_grid(np.ones((2, 1000), dtype=np.float32), "standard")
     [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]
     """
-    wide = float(codes.shape[1]) if scale == "standard" else float(np.square(codes, dtype=np.float64).sum(1).mean())
+    wide = float(codes.shape[1]) if scale == "standard" else _mean_squared_length(codes)
     middle = -round(float(np.log10(wide))) if wide > 0 else 0
     return [float(f"1e{power}") for power in range(middle - 3, middle + 5)]
+
+
+def _mean_squared_length(codes: Rows) -> float:
+    return sum(float(np.square(block, dtype=np.float64).sum()) for _, block in blocks(codes)) / codes.shape[0]
 
 
 def make_folds(labels: Labels, groups: NDArray[np.generic] | None, cv: int, seed: int) -> list[Fold]:
@@ -63,30 +115,58 @@ def make_folds(labels: Labels, groups: NDArray[np.generic] | None, cv: int, seed
     return [(train, test) for train, test in folds if len(train) and len(test)]
 
 
-def cross_validate(
-    codes: Codes,
-    labels: Labels,
-    grid: Sequence[float],
-    folds: Sequence[Fold],
-    *,
-    scale: Scale,
-    balanced: bool,
-    done: Callable[[int], object],
-) -> CrossValidation:
-    """Fit the whole `grid` in every fold (scaling and class weights included) and choose the most accurate C.
+def by_folds(training: Training, models: Sequence[Models], folds: Sequence[Fold], size: int) -> Evaluation:
+    """Measure each fold's `models` (a grid of `size` values) on its test rows, in one walk over the codes."""
+    fold_of = np.empty(len(training.labels), dtype=np.int64)
+    for number, (_, test) in enumerate(folds):
+        fold_of[test] = number
+    right, rows = np.zeros((size, len(folds))), np.bincount(fold_of)
 
-    The mean of the folds' accuracies decides; of equal ones the smaller C wins. `done` is called with the number of
-    finished folds.
+    def walk(which: Sequence[int]) -> Iterator[tuple[int, Labels, Iterator[Scores]]]:
+        for numbers, block in blocks(training.codes, width=training.k):
+            for fold in np.unique(fold_of[numbers]).tolist():
+                inside = fold_of[numbers] == fold
+                yield fold, numbers[inside], models[fold].scores(block[inside], which)
+
+    def scores(value: int) -> NDArray[np.float32]:
+        result = np.empty((len(fold_of), training.k), dtype=np.float32)
+        for _, numbers, found in walk([value]):
+            result[numbers] = next(found)
+        return result
+
+    for fold, numbers, found in walk(range(size)):
+        for value, part in enumerate(found):
+            right[value, fold] += np.sum(part.argmax(axis=1) == training.labels[numbers])
+    accuracy = right / rows
+    convergence = [record for path in models for record in path.convergence]
+    return Evaluation(accuracy.mean(axis=1), accuracy.std(axis=1), scores, convergence)
+
+
+def search(
+    trainings: Iterable[Training],
+    grid_of: Callable[[Training], list[float]],
+    evaluate: Callable[[Training, list[float]], Evaluation],
+) -> Found:
+    """Evaluate a grid on each of `trainings`, which differ in their scaling, and choose the most accurate candidate.
+
+    Of equal mean accuracies the first in the table wins; it has the scalings in their order, and in each the values
+    of its grid, from the strongest regularisation to the weakest. Only the best scores so far are kept.
     """
-    k = int(labels.max()) + 1
-    scores = np.empty((len(grid), len(labels), k))
-    accuracy = np.empty((len(grid), len(folds)))
-    for fold, (train, test) in enumerate(folds):
-        path = affine_path(codes[train], labels[train], k, grid, scale=scale, balanced=balanced)
-        for row, (coef, intercept) in enumerate(path):
-            scores[row, test] = codes[test] @ coef.T + intercept
-            accuracy[row, fold] = np.mean(scores[row, test].argmax(axis=1) == labels[test])
-        done(fold + 1)
-    # Rounded, for the same accuracies in another order of folds have means that differ in the last bit.
-    best = int(accuracy.mean(axis=1).round(12).argmax())
-    return CrossValidation(accuracy, best, scores[best])
+    best, found = -1.0, None
+    table: dict[str, list[Any]] = {"scale": [], "value": [], "accuracy": [], "std": []}
+    convergence: list[Mapping[str, Any]] = []
+    for training in trainings:
+        grid = grid_of(training)
+        evaluation = evaluate(training, grid)
+        # Rounded, for the same accuracies in another order of folds have means that differ in the last bit.
+        accuracy = evaluation.accuracy.round(12)
+        if accuracy.max() > best:
+            best, which = accuracy.max(), int(accuracy.argmax())
+            found = training, grid[which], evaluation.scores(which)
+        columns = [training.scale] * len(grid), grid, evaluation.accuracy.tolist(), evaluation.std.tolist()
+        for name, column in zip(table, columns, strict=True):
+            table[name] += column
+        convergence += evaluation.convergence
+    if found is None:
+        raise ValueError("there is nothing to choose from")
+    return Found(*found, table, convergence)

@@ -1,22 +1,31 @@
-"""CNN codes and a linear SVM: the frozen backbone is a fixed feature extractor."""
+"""CNN codes and a classifier on them: the frozen backbone is a fixed feature extractor."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from tlkit.errors import TlkitError, UsageError
 from tlkit.progress import progress
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tlkit.backbones import Backbone
     from tlkit.classifier import Classifier
+    from tlkit.codes import Codes
     from tlkit.data import ImageData
+    from tlkit.heads import Head
     from tlkit.strategies.resources import Resources
 
 log = logging.getLogger(__name__)
+
+_MOST_COMPARED = 10_000  # rows that taps are compared on; more would not tell them apart any better
 
 
 def linear_probe(
@@ -25,63 +34,134 @@ def linear_probe(
     resources: Resources,
     *,
     tap: str | list[str] = "pool",
+    head: Literal["svm", "softmax", "ridge", "knn", "prototype"] = "svm",
     C: float | list[float] | None = None,
-    scale: Literal["standard", "none"] = "standard",
+    alpha: float | list[float] | None = None,
+    k: int | list[int] | None = None,
+    scale: Literal["auto", "standard", "l2", "power", "none"] = "auto",
     class_weight: Literal["auto", "balanced"] | None = "auto",
     cv: int = 5,
     allow_random: bool = False,
 ) -> Classifier:
-    """Fit a linear SVM on the codes of the train split (CS231n, "Transfer Learning"; Sharif Razavian et al. 2014).
+    """Fit a head on the codes of the train split (CS231n, "Transfer Learning"; Sharif Razavian et al. 2014).
 
     Args:
         backbone: the network; it is not changed.
         data: labelled images; only its train split is learned from.
         resources: what the run shares.
-        tap: where the codes are taken; several taps are concatenated. "pool" is what enters the classifier.
-        C: inverse strength of the regularisation; several, or None for a grid, are compared by cross-validation.
-        scale: "standard" gives each dimension mean 0 and variance 1, measured inside each fold.
+        tap: where the codes are taken; several taps are concatenated. "pool" is what enters the classifier; "auto"
+            chooses one tap or up to three by cross-validation.
+        head: "svm" (linear, one-vs-rest), "softmax" (multinomial logistic), "ridge" (least squares), "knn" (nearest
+            neighbours) or "prototype" (nearest class mean).
+        C: svm, softmax: inverse strength of the regularisation; several, or None for a grid, are compared by
+            cross-validation.
+        alpha: ridge: strength of the regularisation, likewise.
+        k: knn: number of neighbours, likewise.
+        scale: "standard" gives each dimension mean 0 and variance 1, measured inside each fold; "l2" gives each row the
+            length 1, "power" after a signed square root; "auto" compares them, and "none", by cross-validation.
         class_weight: "balanced" weighs classes by the inverse of their size; "auto" does so when the largest is
             over three times the smallest.
         cv: folds of the cross-validation, stratified, and by group where the data has groups.
         allow_random: probe a backbone that has no pretrained weights.
 
     Raises:
-        UsageError: no such tap, or the backbone has no pretrained weights.
+        UsageError: no such tap, a setting of another head, or the backbone has no pretrained weights.
         TlkitError: unreadable images with `data.on_error=raise`, or too few are left.
     """
     from tlkit.classifier import Classifier
     from tlkit.codes import known_taps
-    from tlkit.heads import LinearSVM
+    from tlkit.strategies.tap_search import choice
 
-    taps = known_taps(backbone, tap, "strategy.tap")
+    taps = [tap.name for tap in backbone.taps] if tap == "auto" else known_taps(backbone, tap, "strategy.tap")
     refuse_random(backbone, allow_random)
     if resources.trainer:
         log.warning("warning: linear_probe trains nothing, so these have no effect: %s", _spelled(resources.trainer))
-    svm = LinearSVM(C=C, scale=scale, class_weight=class_weight, cv=cv, random_state=resources.seed)
-    try:
-        svm.check_settings()
-    except UsageError as err:
-        raise UsageError(f"strategy.{err}") from err
+    settings = {"scale": scale, "class_weight": class_weight, "cv": cv, "random_state": resources.seed}
+    make = _maker(head, {"C": C, "alpha": alpha, "k": k}, settings)
     started = time.perf_counter()
     codes = resources.store.codes(backbone, data.images, taps)
     extracted = time.perf_counter()
     data.without(codes.errors)  # stops here if the user wants unreadable files to stop the run
-    rows = [row for row in data.rows("train") if row not in codes.errors]
-    x, y = codes.concatenated()[rows], data.labels[rows]
-    groups = None if data.groups is None else data.groups[rows]
-    with progress(f"linear SVM on {len(rows):,} codes", cv + 1, "folds") as advance:
-        svm.fit(x, y, groups=groups, progress=lambda done, total: advance(1))
+    rows = np.array([row for row in data.rows("train") if row not in codes.errors], dtype=np.int64)
+    search: dict[str, Any] = {}
+    if tap == "auto":
+        taps, search = _chosen_taps(make, codes, taps, data, rows)
+    fitted = make()
+    with progress(f"{head} on {len(rows) * codes.views:,} codes", None, "folds") as advance:
+        fitted.fit(*_training(codes, taps, data, rows), progress=lambda done, total: advance(1))
     training = {
         "strategy": "linear_probe",
-        "taps": taps,
-        "dimensions": int(x.shape[1]),
+        "head": head,
+        "parameter": fitted.parameter,
+        "taps": list(taps),
+        "dimensions": int(fitted.n_features_in_),
         "train_images": len(rows),
-        "C": float(svm.C_),
-        "cv_accuracy": svm.cv_accuracy_,
-        "cv": svm.cv_results_,
+        "chosen": choice(fitted),
+        "cv_accuracy": fitted.cv_accuracy_,
+        "cv": fitted.cv_results_,
+        **search,
         "seconds": {"codes": round(extracted - started, 2), "head": round(time.perf_counter() - extracted, 2)},
     }
-    return Classifier(data.classes, backbone, tuple(taps), svm, training)
+    if convergence := getattr(fitted, "convergence_", None):
+        training["convergence"] = convergence
+    return Classifier(data.classes, backbone, tuple(taps), fitted, training, resources.store.recipe)
+
+
+def _maker(head: str, values: Mapping[str, Any], settings: Mapping[str, Any]) -> Callable[..., Head]:
+    """Return a function that makes heads, after checking that their settings make sense."""
+    from tlkit.heads import HEADS
+
+    kind = HEADS[head]
+    if strange := sorted(name for name, value in values.items() if value is not None and name != kind.parameter):
+        own = f"It has strategy.{kind.parameter}." if kind.parameter else "It has nothing to choose."
+        raise UsageError(f"strategy.{strange[0]}: no setting of strategy.head={head}. {own}")
+    own_value = {kind.parameter: values[kind.parameter]} if kind.parameter else {}
+
+    def make(**changed: Any) -> Head:  # noqa: ANN401
+        made: Head = kind(**{**own_value, **settings, **changed})
+        return made
+
+    try:
+        make().check_settings()
+    except UsageError as err:
+        raise UsageError(f"strategy.{err}") from err
+    return make
+
+
+def _chosen_taps(
+    make: Callable[..., Head], codes: Codes, taps: Sequence[str], data: ImageData, rows: NDArray[np.int64]
+) -> tuple[list[str], dict[str, Any]]:
+    from tlkit.strategies.tap_search import choose_taps
+
+    some = _sample(data.labels, rows, _MOST_COMPARED // codes.views, make().random_state)
+
+    def fit(chosen: Sequence[str], scale: str | None) -> Head:
+        head = make() if scale is None else make(scale=scale)
+        return head.fit(*_training(codes, chosen, data, some))
+
+    best, table = choose_taps(taps, fit)
+    log.info("taps %s: cross-validated accuracy %.3f", " + ".join(best.taps), best.accuracy)
+    return list(best.taps), {"tap_search": [asdict(candidate) for candidate in table], "compared_on": len(some)}
+
+
+def _sample(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Return at most `most` of the rows, with the shares of the classes that they have."""
+    if len(rows) <= most:
+        return rows
+    from sklearn.model_selection import train_test_split
+
+    kept, _ = train_test_split(rows, train_size=most, stratify=labels[rows], random_state=seed)
+    return np.sort(np.asarray(kept, dtype=np.int64))
+
+
+def _training(
+    codes: Codes, taps: Sequence[str], data: ImageData, rows: NDArray[np.int64]
+) -> tuple[Any, NDArray[np.int64], NDArray[Any] | None]:
+    """Return codes, labels and groups of some images; all views of an image are one group."""
+    groups = None if data.groups is None else data.groups[rows]
+    if codes.views > 1:
+        groups = np.repeat(np.arange(len(rows)) if groups is None else groups, codes.views)
+    return codes.table(taps, rows), np.repeat(data.labels[rows], codes.views), groups
 
 
 def _spelled(trainer: Mapping[str, Any]) -> str:

@@ -184,7 +184,8 @@ def _rows_do_not_depend_on_the_batch(backbone: Backbone) -> None:
 def _preprocess_makes_pixels_of_the_input_size(backbone: Backbone) -> None:
     pixels = backbone.preprocess.pixels(_photo())
     _demand(str(pixels.dtype) == "uint8", f"preprocess gives {pixels.dtype}, not uint8.")
-    wanted = backbone.preprocess.input_size
+    channels, height, width = backbone.preprocess.input_size
+    wanted = (height, width, channels)
     _demand(pixels.shape == wanted, f"preprocess gives {pixels.shape}, not the input size {wanted}.")
 
 

@@ -1,0 +1,307 @@
+"""Truncated Newton for many linear classifiers at once: matrix products over blocks of rows, nothing else.
+
+Minimises, for every problem, 1/2 |v|^2 (+ 1/2 b^2) + C sum_i c_i loss(<v, x_i> + b). Keerthi and DeCoste 2005, "A
+modified finite Newton method for fast solution of large scale linear SVMs", and Lin, Weng and Keerthi 2008, "Trust
+region Newton method for large-scale logistic regression", do so for one problem.
+
+What is exact and what is not: value and gradient are those of all rows. The Hessian and the place to begin at may come
+from a sample of the rows (Byrd et al. 2011, "On the use of stochastic Hessian information in optimization methods for
+machine learning"): they decide how many steps there are, not where these end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tlkit.heads.losses import LOSSES, Columns
+from tlkit.heads.problems import together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+    from tlkit.heads.losses import Hessian
+    from tlkit.heads.problems import Problems
+
+TOLERANCE = 1e-5
+_MOST_STEPS = 60
+_MOST_INNER = 250
+_LITTLE = 0.02
+_LENGTHS = [2.0**power for power in range(-9, 4)]
+
+
+@dataclass
+class State:
+    """Where the open columns stand.
+
+    theta, gradient: (d + 1, m). curvature: (m,). value: The objective of each problem. hessian: Second derivatives by
+    the scores of the sample's rows, block by block; empty if they are not known.
+    """
+
+    theta: torch.Tensor
+    gradient: torch.Tensor
+    curvature: torch.Tensor
+    value: torch.Tensor
+    hessian: list[tuple[slice, Hessian]]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Minimisers (d + 1, m); for each column the Newton steps taken and the share of the objective left to gain."""
+
+    theta: torch.Tensor
+    steps: torch.Tensor
+    gap: torch.Tensor
+
+
+def solve_path(problems: Problems, columns: Columns, grid: Sequence[float]) -> Iterator[Solution]:
+    """Yield the solution at each C, found from the one before it or, where there is a sample, the better of two."""
+    start = guess = problems.zeros(columns)
+    sampled = problems.of_sample()
+    for C in grid:
+        here = evaluate(problems, columns, start, C)
+        if sampled is not None:
+            known = evaluate(sampled, columns, guess, C / float(problems.sample_share.mean()))
+            guess = minimise(sampled, columns, known, C / float(problems.sample_share.mean())).theta
+            here = _better(columns, here, evaluate(problems, columns, guess, C))
+        found = minimise(problems, columns, here, C)
+        start = found.theta
+        yield found
+
+
+def _better(columns: Columns, here: State, there: State) -> State:
+    """Return for each problem the state of the lower value."""
+    import torch
+
+    lower = there.value < here.value
+    kept = lower[columns.problem]
+    return State(
+        torch.where(kept, there.theta, here.theta),
+        torch.where(kept, there.gradient, here.gradient),
+        torch.where(kept, there.curvature, here.curvature),
+        torch.where(lower, there.value, here.value),
+        [],
+    )
+
+
+def minimise(problems: Problems, columns: Columns, here: State, C: float) -> Solution:
+    """Return the minimisers at one C; columns that are done are not computed any more."""
+    import torch
+
+    start = here.theta
+    theta, m = start.clone(), start.shape[1]
+    steps = torch.zeros(m, dtype=torch.int64, device=start.device)
+    gaps = torch.zeros(m, device=start.device)
+    open_ = torch.arange(m, device=start.device)
+    stuck = torch.zeros_like(here.value, dtype=torch.bool)
+    for number in range(_MOST_STEPS + 1):
+        step, gap = _newton_step(problems, columns, here, C)
+        theta[:, open_], steps[open_], gaps[open_] = here.theta, number, gap[columns.problem].float()
+        unsolved = (gap > TOLERANCE) & ~stuck
+        if number == _MOST_STEPS or not unsolved.any():
+            break
+        kept = unsolved[columns.problem]
+        here, open_, step = _take(here, kept, unsolved), open_[kept], step[:, kept]
+        columns = columns.take(kept)
+        here, stuck = _search(problems, columns, here, step, C)
+    return Solution(theta, steps, gaps)
+
+
+def evaluate(problems: Problems, columns: Columns, theta: torch.Tensor, C: float) -> State:
+    """Return value, gradient and curvature at `theta` (d + 1, m), from one pass over all rows."""
+    import torch
+
+    rows = problems.rows
+    coef, offset = problems.maps(theta, columns)
+    product, total = torch.zeros_like(coef), torch.zeros_like(offset)
+    loss, curvature = torch.zeros_like(offset, dtype=torch.float64), torch.zeros_like(offset)
+    hessian = []
+    for span, codes in rows.blocks(len(offset)):
+        scores = torch.addmm(offset, codes, coef)
+        found = LOSSES[problems.loss](scores, rows.labels[span], rows.members[span], columns)
+        product.addmm_(codes.T, found.slope)
+        total += found.slope.sum(0)
+        loss += found.loss
+        curvature += found.curvature
+        if rows is problems.sample:
+            hessian.append((span, found.hessian))
+    penalised = problems.penalised(theta)
+    gradient = penalised + C * problems.pull(product, total, columns)
+    value = together((penalised * penalised).sum(0).double() / 2 + C * loss, columns)
+    return State(theta, gradient, C * curvature, value, hessian)
+
+
+def _take(here: State, kept: torch.Tensor, unsolved: torch.Tensor) -> State:
+    """Return some of the columns; second derivatives stay if that is all of them."""
+    if kept.all():
+        return here
+    return State(here.theta[:, kept], here.gradient[:, kept], here.curvature[kept], here.value[unsolved], [])
+
+
+def _hessian(problems: Problems, columns: Columns, theta: torch.Tensor) -> list[tuple[slice, Hessian]]:
+    import torch
+
+    rows, found = problems.sample, []
+    coef, offset = problems.maps(theta, columns)
+    for span, codes in rows.blocks(len(offset)):
+        scores = torch.addmm(offset, codes, coef)
+        loss = LOSSES[problems.loss](scores, rows.labels[span], rows.members[span], columns)
+        found.append((span, loss.hessian))
+    return found
+
+
+def _newton_step(problems: Problems, columns: Columns, here: State, C: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the step (d + 1, m), and for each problem what it promises to gain, as a share of the objective.
+
+    A penalised problem is 1-strongly convex: half the square of the gradient bounds what is left to gain (it is the
+    duality gap for the squared hinge). Where that is little, no step is computed, and the bound returned.
+    """
+    import torch
+
+    step = torch.zeros_like(here.gradient)
+    gap = together((here.gradient * here.gradient).sum(0), columns) / 2 / here.value
+    unsolved = torch.ones_like(gap, dtype=torch.bool) if problems.free_bias else gap > TOLERANCE
+    if unsolved.any():
+        kept = unsolved[columns.problem]
+        inside, part = _take(here, kept, unsolved), columns.take(kept)
+        inside.hessian = inside.hessian or _hessian(problems, part, inside.theta)
+        step[:, kept], gain = _solve(problems, part, inside, C)
+        gap[unsolved] = gain.double().abs() / inside.value  # below 0 only where float32 ends
+    return step, gap
+
+
+def _solve(problems: Problems, columns: Columns, here: State, C: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Solve Hessian @ step = -gradient; return step and gain, which is by how much the quadratic model falls.
+
+    Conjugate gradients, until further iterations promise little: the rule of Nash and Sofer 1990, "Assessing a search
+    direction within a truncated-Newton method". Where they have cost as much as a direct solution would have, that is
+    what follows: never more than twice the cheaper of the two.
+    """
+    import torch
+
+    step, residual = torch.zeros_like(here.gradient), -here.gradient
+    direction = problems.preconditioner.solve(residual, here.curvature)
+    product = together((residual * direction).sum(0), columns)
+    gain, active = torch.zeros_like(product), product > 0
+    patience = _patience(problems, here)
+    for number in range(1, _MOST_INNER + 1):
+        bent = _bend(problems, columns, here, direction, C)
+        length = torch.where(active, product / together((direction * bent).sum(0), columns), 0)
+        more = length * product / 2
+        gain += more
+        step += length[columns.problem] * direction
+        residual -= length[columns.problem] * bent
+        active &= number * more > _LITTLE * gain
+        late = active & (number >= patience)
+        for column in late.nonzero()[:, 0].tolist():
+            step[:, column] = _direct(problems, columns, here, column, C)
+            gain[column] = -(step[:, column] @ here.gradient[:, column]) / 2
+        active &= ~late
+        if not active.any():
+            break
+        scaled = problems.preconditioner.solve(residual, here.curvature)
+        product, before = together((residual * scaled).sum(0), columns), product
+        direction = scaled + torch.where(active, product / before, 0)[columns.problem] * direction
+    return step, gain
+
+
+def _bend(problems: Problems, columns: Columns, here: State, direction: torch.Tensor, C: float) -> torch.Tensor:
+    """Return Hessian @ direction (d + 1, m)."""
+    import torch
+
+    coef, offset = problems.maps(direction, columns)
+    product, total = torch.zeros_like(coef), torch.zeros_like(offset)
+    for span, hessian in here.hessian:
+        codes = problems.sample.block(span)
+        bent = hessian.bend(torch.addmm(offset, codes, coef))
+        product.addmm_(codes.T, bent)
+        total += bent.sum(0)
+    scale = C / problems.sample_share[columns.subset]
+    return problems.penalised(direction) + scale * problems.pull(product, total, columns)
+
+
+def _patience(problems: Problems, here: State) -> torch.Tensor | float:
+    """Return after how many iterations (m,) a direct solution is the cheaper way."""
+    import torch
+
+    from tlkit.heads.direct import costs
+
+    diagonals = _diagonals(here)
+    if not diagonals or not problems.sample.in_memory:
+        return float("inf")
+    active = torch.stack([(diagonal > 0).sum(0) for diagonal in diagonals]).sum(0)
+    n, d = problems.sample.shape
+    return costs(active, d, gram=problems.sample.gram is not None) / (2 * n * d + d * d)
+
+
+def _diagonals(here: State) -> list[torch.Tensor]:
+    """Return the second derivatives by the scores, block by block; nothing where they are not diagonal."""
+    return [hessian.diagonal for _, hessian in here.hessian if hessian.diagonal is not None]
+
+
+def _direct(problems: Problems, columns: Columns, here: State, column: int, C: float) -> torch.Tensor:
+    """Return the step (d + 1,) of one column by factorisation."""
+    import torch
+
+    from tlkit.heads.direct import direct_step
+
+    diagonal = torch.cat([block[:, column] for block in _diagonals(here)])
+    rows, subset, gram = diagonal.nonzero()[:, 0], columns.subset[column], problems.sample.gram
+    known = None if gram is None else gram[rows[:, None], rows] + 1
+    bends = diagonal[rows] * (C / problems.sample_share[subset])
+    return direct_step(problems.augmented(rows, subset), bends, here.gradient[:, column], known).float()
+
+
+def _search(
+    problems: Problems, columns: Columns, here: State, step: torch.Tensor, C: float
+) -> tuple[State, torch.Tensor]:
+    """Return the state after a step of suitable length, and which problems no length improves.
+
+    Slopes along the step tell more than values, which float32 rounds away near the optimum: the functions are convex,
+    so that where one still falls it is lower than before.
+    """
+    import torch
+
+    slope = together((here.gradient * step).sum(0), columns)
+    there = evaluate(problems, columns, here.theta + step, C)
+    new = together((there.gradient * step).sum(0), columns)
+    far = new.abs() > _LITTLE * slope.abs()
+    stuck = torch.zeros_like(far)
+    if far.any():
+        kept = far[columns.problem]
+        part, start, change = columns.take(kept), here.theta[:, kept], step[:, kept]
+        length = _zero(problems, part, start, change, C)
+        again = evaluate(problems, part, start + length[part.problem] * change, C)
+        new = together((again.gradient * change).sum(0), part)
+        stuck[far] = (new > 0) & (again.value > here.value[far])
+        there.theta[:, kept], there.gradient[:, kept] = again.theta, again.gradient
+        there.curvature[kept], there.value[far], there.hessian = again.curvature, again.value, []
+    return there, stuck
+
+
+def _zero(problems: Problems, columns: Columns, theta: torch.Tensor, step: torch.Tensor, C: float) -> torch.Tensor:
+    """Return for each problem the length of the step at which the slope along it is about 0, from one pass.
+
+    The slope is measured at lengths from 1/512 to 8, and taken to be linear in between; for the squared hinge it is
+    piecewise linear.
+    """
+    import torch
+
+    rows = problems.rows
+    maps, changes = problems.maps(theta, columns), problems.maps(step, columns)
+    slopes = torch.zeros(len(_LENGTHS) + 1, len(columns.label), dtype=torch.float64, device=theta.device)
+    lengths = torch.tensor([0.0, *_LENGTHS], dtype=torch.float64, device=theta.device)
+    for span, codes in rows.blocks(len(columns.label)):
+        scores, moved = (torch.addmm(offset, codes, coef) for coef, offset in (maps, changes))
+        for number, length in enumerate(lengths.tolist()):
+            found = LOSSES[problems.loss](scores + length * moved, rows.labels[span], rows.members[span], columns)
+            slopes[number] += (found.slope * moved).sum(0)
+    penalised = problems.penalised(step)
+    slopes = C * slopes + (penalised * theta).sum(0) + lengths[:, None] * (penalised * step).sum(0)
+    slopes = torch.stack([together(row, columns) for row in slopes])
+    after = (slopes > 0).double().cumsum(0).eq(0).sum(0).clamp(1, len(lengths) - 1)  # the first that rises, not at 0
+    low, high = slopes.gather(0, after[None] - 1)[0], slopes.gather(0, after[None])[0]
+    share = (-low / (high - low).clamp(min=1e-300)).clamp(0, 1)
+    return (lengths[after - 1] + share * (lengths[after] - lengths[after - 1])).float()
