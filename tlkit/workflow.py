@@ -164,7 +164,7 @@ def evaluate(
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
-        store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes})
+        store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
         metrics, predictions, images = measure(classifier, images, chosen, store)
         _write_results(folder, metrics, predictions, classifier)
     print(report.of_evaluation(images, metrics, _short(folder)))
@@ -195,7 +195,7 @@ def predict(
     tables.check_extension(out)
     paths = find_images(images)
     classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
-    store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes})
+    store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
     predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
     log.info(report.of_predictions(predictions, out))

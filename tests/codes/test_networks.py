@@ -1,6 +1,7 @@
 """Converted networks: made once, checked, and given up where OpenVINO cannot have them."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from tlkit import registry
 from tlkit.backbones import Backbone
-from tlkit.codes.engines import engine_version, make_engine
+from tlkit.codes.engines import engine_version, make_engine, networks
 from tlkit.codes.engines.frozen import Frozen, gap, noise
 from tlkit.codes.engines.networks import find_network, keep_network
 
@@ -161,3 +162,20 @@ def test_a_network_that_cannot_be_converted_runs_in_torch(
         caplog.clear()
         (record,) = tmp_path.rglob("*.*")
         assert record.name == "network.json"
+
+
+def test_networks_that_nobody_uses_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(folder: Path) -> None:
+        for name in networks.FILES:
+            (folder / name).write_bytes(bytes(1000))
+
+    monkeypatch.setattr(networks, "MOST_BYTES", 5000)
+    for number in range(3):
+        networks.keep_network(tmp_path / str(number), write)
+        os.utime(tmp_path / str(number), (number, number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    (tmp_path / ".killed.tmp").mkdir()
+    os.utime(tmp_path / ".killed.tmp", (0, 0))
+    assert networks.find_network(tmp_path / "1")  # so that it is the last one used
+    networks.keep_network(tmp_path / "3", write)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"]

@@ -114,10 +114,8 @@ def test_the_softmax_objective_is_that_of_logistic_regression_or_lower(n: int, d
         coef, offset = reference.coef_, reference.intercept_
         if k == 2:
             coef, offset = np.vstack([-coef, coef]) / 2, np.concatenate([-offset, offset]) / 2
-        found, expected = (
-            softmax_objective(data, labels, *place, C / factor, weights[labels])
-            for place in (unfolded(affine, mean, spread), (coef, offset))
-        )
+        expected = softmax_objective(data, labels, coef, offset, C / factor, weights[labels])
+        found = softmax_objective(data, labels, *unfolded(affine, mean, spread), C / factor, weights[labels])
         assert found <= expected * (1 + 1e-4)
         if C <= 1:
             probabilities = softmax(scores(codes, affine), axis=1)

@@ -123,3 +123,11 @@ def test_any_shape_and_offset(n: int, d: int, seed: int, offset: float) -> None:
     expected = RidgeClassifier(alpha=1.0).fit(codes, labels).decision_function(codes)
     found = codes @ head.coef_[1].astype(float)
     np.testing.assert_allclose(found - found.mean(), expected - expected.mean(), atol=1e-4)
+
+
+def test_both_eigensolvers_agree(digits: Set, more_digits: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Ridge(alpha=10.0).fit(*digits).decision_function(more_digits[0])
+    monkeypatch.setattr("tlkit.heads.ridge._TORCH_PAYS", 0)
+    np.testing.assert_allclose(
+        Ridge(alpha=10.0).fit(*digits).decision_function(more_digits[0]), expected, rtol=1e-5, atol=1e-5
+    )

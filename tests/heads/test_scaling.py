@@ -40,7 +40,8 @@ def test_a_table_is_scaled_as_it_is_read(scale: Scale, tmp_path: object) -> None
     stored[:] = codes
     lazy = rowwise(stored, scale)
     assert not isinstance(lazy, np.ndarray)
-    assert (lazy.shape, lazy.dtype) == ((20, 5), np.float32)
+    assert lazy.shape == (20, 5)
+    assert lazy.dtype == np.float32
     np.testing.assert_array_equal(lazy[3:9], rowwise(codes, scale)[3:9])
     twice = standardise(lazy, np.ones(5), np.full(5, 2.0))
     np.testing.assert_allclose(twice[3:9], (rowwise(codes, scale)[3:9] - 1) / 2, rtol=1e-6)

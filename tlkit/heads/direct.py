@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-_SLOWER = 4  # how much slower a number of the factorisation is than one of the large float32 products
+_SLOWER = 2  # a multiplication in float64, to one in the large float32 products of an iteration
 
 
 def costs(active: torch.Tensor, d: int, *, gram: bool) -> torch.Tensor:
-    """Return about the multiplications of `direct_step` for each number of `active` rows (m,)."""
-    small = active.clamp(max=d)
-    product = 0 * active if gram else small * active * d
-    return _SLOWER * (product + small**3 / 6)
+    """Return about the multiplications of `direct_step`, as those of iterations count, for `active` rows (m,)."""
+    small = active.double().clamp(max=d)
+    products = small * active * d
+    if gram:
+        products *= active > d
+    return _SLOWER * (products + small**3 / 6)
 
 
 def direct_step(
@@ -30,7 +32,7 @@ def direct_step(
         codes: X, (a, d + 1), the active rows with their constant column.
         bends: The diagonal of D, (a,), above 0.
         gradient: (d + 1,).
-        gram: X X' (a, a), if it is known.
+        gram: X X' (a, a) float64, where it is known and of use, which is for a <= d + 1.
     """
     import torch
 
@@ -39,7 +41,6 @@ def direct_step(
         system = codes.T @ (codes * bends[:, None])
         system.diagonal().add_(1)
         return -torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(system))[:, 0]
-    system = codes @ codes.T if gram is None else gram
-    system.diagonal().add_(1 / bends)
-    inner = torch.cholesky_solve((codes @ gradient)[:, None], torch.linalg.cholesky(system))
+    gram = codes @ codes.T if gram is None else gram
+    inner = torch.cholesky_solve((codes @ gradient)[:, None], torch.linalg.cholesky(gram + torch.diag(1 / bends)))
     return codes.T @ inner[:, 0] - gradient

@@ -133,8 +133,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             training = found.training if found else unscaled.scaled(scales[0])
             value = found.value if found else self._grid(training)[0]
             self._record(found, training.scale, value, labels)
-            (models,) = self._models(training, [value], [np.arange(len(labels))], lambda done: None)
-            self._keep(models, found)
+            self._keep(found.models if found and found.models else self._whole(training, value), found)
         counter.end()
         return self
 
@@ -212,6 +211,11 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     def _evaluate(self, training: Training, grid: list[float], folds: Sequence[Fold], done: Done) -> Evaluation:
         models = self._models(training, grid, [train for train, _ in folds], done)
         return by_folds(training, models, folds, len(grid))
+
+    def _whole(self, training: Training, value: float) -> Models:
+        """Fit one value on all rows."""
+        (models,) = self._models(training, [value], [np.arange(len(training.labels))], lambda done: None)
+        return models
 
     def _grid(self, training: Training) -> list[float]:
         given = getattr(self, self.parameter) if self.parameter else None

@@ -1,8 +1,9 @@
 """Linear classifiers along a path of C, for several subsets of the rows: the problems of LinearSVC, LogisticRegression.
 
-All classes, and subsets where they can share, are solved at once as matrix products in float32 (`newton`). With fewer
-rows than dimensions each subset is solved in the space that its rows span (`paths.in_span`), otherwise all of them
-side by side on the codes as they are (`paths.side_by_side`), which may be a table that does not fit in memory.
+All classes are solved at once as matrix products in float32 (`newton`). Subsets of few rows are solved one after the
+other, with their Gram matrix at hand and in the space that they span, where that is the smaller one
+(`paths.one_by_one`); larger ones side by side on the codes as they are (`paths.side_by_side`), which may be a table
+that does not fit in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Loss = Literal["squared_hinge", "softmax"]
 
-_MOST_IN_SPAN = 8192  # rows of a subset up to which their Gram matrix is factorised, whatever the dimensions
+_FEW = 8192  # rows of a subset whose Gram matrix is no burden
 _SMALL = 2e8  # rows x the smaller of rows and dimensions x classes, below which one core of the processor is fastest
 _SHARE_OF_MEMORY = 0.5
 
@@ -102,23 +103,23 @@ def fit_paths(
         subsets: Row numbers, ascending, at least one each.
         device: A torch device; "auto" is the GPU if there is one.
         done: Called with the number of subsets finished so far, or as much work as that.
-        stream: Whether to read the codes again in each pass instead of keeping a float32 copy in memory. None: if that
+        stream: Whether to read the codes again in each pass instead of keeping a copy in memory. None: if a float32
             copy would take more than half of the memory that is free.
     """
     import torch
 
-    from tlkit.heads.paths import Task, in_span, side_by_side
+    from tlkit.heads.paths import Task, one_by_one, side_by_side
 
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     n, d = codes.shape
     task = Task(codes, labels, k, [float(C) for C in grid], loss, standard, np.asarray(weights, np.float64), place)
     with _threads(one=n * min(n, d) * k < _SMALL):
-        most = max(len(rows) for rows in subsets)
-        if most >= d or most > _MOST_IN_SPAN:
-            return side_by_side(task, subsets, done, stream=_exceeds_memory(codes) if stream is None else stream)
+        stream = _exceeds_memory(codes) if stream is None else stream
+        if stream or max(len(rows) for rows in subsets) > _FEW:
+            return side_by_side(task, subsets, done, stream=stream)
         paths = []
         for number, rows in enumerate(subsets):
-            paths.append(in_span(task, rows))
+            paths.append(one_by_one(task, rows))
             done(number + 1)
         return paths
 

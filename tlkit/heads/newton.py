@@ -249,7 +249,7 @@ def _direct(problems: Problems, columns: Columns, here: State, column: int, C: f
 
     diagonal = torch.cat([block[:, column] for block in _diagonals(here)])
     rows, subset, gram = diagonal.nonzero()[:, 0], columns.subset[column], problems.sample.gram
-    known = None if gram is None else gram[rows[:, None], rows] + 1
+    known = None if gram is None or len(rows) > len(here.theta) else gram()[rows[:, None], rows] + 1
     bends = diagonal[rows] * (C / problems.sample_share[subset])
     return direct_step(problems.augmented(rows, subset), bends, here.gradient[:, column], known).float()
 

@@ -1,4 +1,4 @@
-"""The two ways to a path of solutions: in the span of few samples, or on the codes as they are."""
+"""The two ways to paths of solutions: one subset after the other, or all side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlkit.heads.newton import TOLERANCE, Solution, solve_path
 from tlkit.heads.preconditioner import Preconditioner, second_moment
 from tlkit.heads.problems import Problems
 from tlkit.heads.samples import Samples
-from tlkit.heads.span import span
+from tlkit.heads.basis import basis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,18 +85,17 @@ class Task:
         return Affine(full, intercept)
 
 
-def in_span(task: Task, rows: Labels) -> Path:
-    """Solve one subset, of fewer rows than dimensions, in the space that its rows span."""
+def one_by_one(task: Task, rows: Labels) -> Path:
+    """Solve one subset: with fewer rows than dimensions, in the space that its rows span."""
     import torch
 
     from tlkit.heads.rows import blocks
 
     codes = np.concatenate([block for _, block in blocks(task.codes, rows)]).astype(np.float64)
     mean, scale = _scaling(task, codes, np.ones((len(rows), 1), np.float32))
-    basis = span(task.tensor((codes - mean) / scale))
+    basis = basis_of(task.tensor((codes - mean) / scale))
     members = torch.ones(len(rows), 1, device=task.device)
-    gram = None if task.free_bias else basis.gram
-    samples = Samples(basis.coordinates.float(), task.tensor(task.labels[rows]), members, gram=gram)
+    samples = Samples(basis.coordinates.float(), task.tensor(task.labels[rows]), members, gram=basis.gram)
     preconditioner = Preconditioner(second_moment(samples, centred=task.free_bias), task.free_bias)
     problems = Problems(task.loss, samples, samples, members[0], preconditioner, task.free_bias)
     columns = task.columns([rows])

@@ -19,12 +19,12 @@ _BASE = 4.0  # columns whose s differ by less share a factorisation
 _MOST_KEPT = 4
 
 
-@dataclass
+@dataclass(frozen=True)
 class Preconditioner:
-    """P + s M for any s > 0.
+    """Solves with P + s M for any s > 0.
 
-    moment: (d + 1, d + 1) float32 second moment of the codes and the constant column. free_bias: Whether P is 0 instead
-    of 1 for the latter.
+    moment: M, float32 (d + 1, d + 1), of the codes and the constant column. free_bias: Whether P is 0 instead of 1 for
+    the latter. kept: Cholesky factors of P + 4^p M by p.
     """
 
     moment: torch.Tensor
@@ -50,11 +50,12 @@ class Preconditioner:
         return self.kept[power]
 
     def _cholesky(self, s: float) -> torch.Tensor:
+        """Return the factor in float32, by way of float64 where rounding spoils it."""
         import torch
 
-        for dtype in (torch.float32, torch.float64):
+        for dtype, more in ((torch.float32, 0.0), (torch.float64, 0.0), (torch.float64, 1e-6)):
             matrix = s * self.moment.to(dtype)
-            matrix.diagonal().add_(1)
+            matrix.diagonal().add_(1 + more * matrix.diagonal().max())
             if self.free_bias:
                 matrix[-1, -1] -= 1
             factor, failed = torch.linalg.cholesky_ex(matrix)

@@ -63,7 +63,7 @@ class Problems:
         codes = self.sample.pick(rows)
         if self.shift is not None and self.scale is not None:
             codes = (codes - self.shift[:, subset]) * self.scale[:, subset]
-        return torch.cat([codes, codes.new_ones(len(rows), 1)], dim=1)
+        return torch.nn.functional.pad(codes, (0, 1), value=1.0)
 
     def penalised(self, theta: torch.Tensor) -> torch.Tensor:
         """Return `theta` (d + 1, m) with 0 where there is no penalty."""

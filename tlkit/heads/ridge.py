@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     Axes = tuple[Matrix, Matrix, Back, Turn]  # the first fields of Decomposition
 
 
+_TORCH_PAYS = 500  # rows of a matrix
+_THREADS_PAY = 4096  # below, threads mostly wait for each other: on a busy machine ten times as long
+
+
 class Ridge(AffineHead):
     """One-vs-rest least squares on targets of +1 and -1 with an L2 penalty, as scikit-learn's RidgeClassifier.
 
@@ -146,12 +150,10 @@ def _decompose(training: Training, rows: Labels, moments: Moments) -> Decomposit
 
 def _of_columns(training: Training, rows: Labels, moments: Moments, centre: Matrix, scale: Matrix) -> Axes:
     """Decompose the scatter matrix (d, d)."""
-    from scipy.linalg import eigh
-
     offset = centre - moments.shift
     scatter = np.asarray(moments.scatter) - training.weights @ moments.counts * np.outer(offset, offset)
     scatter /= np.outer(scale, scale)
-    spread, vectors = eigh(scatter, driver="evd", overwrite_a=True, check_finite=False)
+    spread, vectors = _eigh(scatter)
     sums = 2 * training.weights[:, None] * (moments.sums - moments.counts[:, None] * offset) / scale
 
     def turned(numbers: Labels, block: NDArray[Any]) -> Matrix:
@@ -162,11 +164,9 @@ def _of_columns(training: Training, rows: Labels, moments: Moments, centre: Matr
 
 def _of_rows(training: Training, rows: Labels, moments: Moments, centre: Matrix, scale: Matrix) -> Axes:
     """Decompose the Gram matrix (n, n) of the rows, which are few."""
-    from scipy.linalg import eigh
-
     parts = [_weighted(training, n, (block - centre) / scale) for n, block in blocks(training.codes, rows)]
     data = np.concatenate(parts)
-    spread, vectors = eigh(data @ data.T, driver="evd", overwrite_a=True, check_finite=False)
+    spread, vectors = _eigh(data @ data.T)
     kept = spread > 1e-13 * spread[-1]  # along the others the codes do not differ
     spread, vectors = spread[kept], vectors[:, kept]
     length = np.sqrt(spread)
@@ -178,6 +178,24 @@ def _of_rows(training: Training, rows: Labels, moments: Moments, centre: Matrix,
         return rotated
 
     return spread, moment, lambda inner: data.T @ (vectors @ (inner / length[:, None])) / scale[:, None], turned
+
+
+def _eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
+    """Return eigenvalues, rising, and eigenvectors; torch's LAPACK is twice as fast, but has to be imported."""
+    if len(matrix) < _TORCH_PAYS:
+        from scipy.linalg import eigh
+
+        spread, vectors = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
+        return spread, vectors
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if len(matrix) >= _THREADS_PAY else 1)
+    try:
+        values, columns = torch.linalg.eigh(torch.from_numpy(matrix))
+    finally:
+        torch.set_num_threads(threads)
+    return values.numpy(), columns.numpy()
 
 
 def _weighted(training: Training, rows: Labels, values: Matrix) -> Matrix:
@@ -208,7 +226,8 @@ def leave_one_out(training: Training, grid: Sequence[float]) -> Evaluation:
     for numbers, value, left_out in walk(range(len(grid))):
         right[value] += np.sum(left_out.argmax(axis=1) == training.labels[numbers])
     accuracy = right / n
-    return Evaluation(accuracy, np.sqrt(accuracy * (1 - accuracy) / n), scores)
+    error = np.sqrt(accuracy * (1 - accuracy) / n)
+    return Evaluation(accuracy, error, scores, whole=lambda which: AffineModels(axes.maps([grid[which]])))
 
 
 def _left_out(axes: Decomposition, turned: Matrix, labels: Labels, weights: Matrix, alpha: float) -> Matrix:

@@ -10,7 +10,7 @@ import numpy as np
 from tlkit.heads.blocks import row_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ class Samples:
 
     codes: float32 tensor (n, d) on the device, or a table that each pass reads again. shift, scale: (d,) float64, or
     None; what comes out of a table is (codes - shift) / scale. labels: (n,) int64 tensor. members: (n, f) float32
-    tensor of 0 and 1.
+    tensor of 0 and 1. gram: Returns the Gram matrix (n, n) float64, where it is small enough to have.
     """
 
     codes: torch.Tensor | Rows
@@ -32,7 +32,7 @@ class Samples:
     members: torch.Tensor
     shift: torch.Tensor | None = None
     scale: torch.Tensor | None = None
-    gram: torch.Tensor | None = None
+    gram: Callable[[], torch.Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -59,22 +59,28 @@ class Models(Protocol):
 class Evaluation:
     """How good each value of a grid is on rows that it was not fitted on.
 
-    `accuracy` and `std` have one entry a value; `scores(which)` returns the out-of-fold scores (n, k) of one of them.
+    `accuracy` and `std` have one entry a value; `scores(which)` returns the out-of-fold scores (n, k) of one of them,
+    and `whole(which)` its fit on all rows, where that needs no further work.
     """
 
     accuracy: Matrix
     std: Matrix
     scores: Callable[[int], NDArray[np.float32]]
     convergence: Sequence[Mapping[str, Any]] = ()
+    whole: Callable[[int], Models] | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """The chosen candidate, its out-of-fold scores (n, k), and the table of all of them."""
+    """The chosen candidate, its out-of-fold scores (n, k), and the table of all of them.
+
+    `models` is the fit on all rows, if it came with the evaluation.
+    """
 
     training: Training
     value: float
     scores: NDArray[np.float32]
+    models: Models | None
     table: dict[str, list[Any]]
     convergence: list[Mapping[str, Any]]
 
@@ -162,7 +168,8 @@ def search(
         accuracy = evaluation.accuracy.round(12)
         if accuracy.max() > best:
             best, which = accuracy.max(), int(accuracy.argmax())
-            found = training, grid[which], evaluation.scores(which)
+            whole = evaluation.whole(which) if evaluation.whole else None
+            found = training, grid[which], evaluation.scores(which), whole
         columns = [training.scale] * len(grid), grid, evaluation.accuracy.tolist(), evaluation.std.tolist()
         for name, column in zip(table, columns, strict=True):
             table[name] += column

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,9 @@ from tlkit import files
 log = logging.getLogger(__name__)
 
 FILES = ("network.xml", "network.bin")
+MOST_BYTES = 5_000_000_000  # of all networks together; those that were not used for longest go
 _RECORD = "network.json"
+_ABANDONED = 86400.0  # seconds after which nobody can still be writing a temporary folder
 
 
 class NotConvertible(Exception):
@@ -79,6 +82,7 @@ def keep_network(folder: Path, write: Callable[[Path], None]) -> Path:
         _move(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    _make_room(folder)
     return folder / FILES[0]
 
 
@@ -90,6 +94,17 @@ def refuse_network(folder: Path, reason: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _record(folder, {"refused": reason})
+
+
+def _make_room(kept: Path) -> None:
+    """Remove the networks that were not used for longest, and what killed processes left behind."""
+    total = 0
+    with suppress(OSError):  # another process has just removed it
+        for folder in sorted(kept.parent.iterdir(), key=lambda folder: -folder.stat().st_mtime):
+            total += sum(file.stat().st_size for file in folder.iterdir())
+            abandoned = folder.name.startswith(".") and time.time() - folder.stat().st_mtime > _ABANDONED
+            if abandoned or (total > MOST_BYTES and folder != kept and not folder.name.startswith(".")):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _record(folder: Path, content: object) -> None:
