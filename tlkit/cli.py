@@ -1,8 +1,11 @@
 """The command line: `tlkit COMMAND [GROUP=OPTION] [KEY=VALUE] ...`; what follows the command is Hydra's."""
 
+import atexit
+import gc
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
@@ -50,16 +53,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Be the program `tlkit`: end the process with what `main` returns."""
+    gc.set_threshold(100_000)  # importing torch, timm and scikit-learn sets off a thousand collections for nothing: 1 s
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = TlkitError.exit_code
-    if code == INTERRUPTED:  # at once: Python would wait for threads, and may forget the code
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    if code == INTERRUPTED:  # Python would wait for threads, and may forget the code
+        _end(code)
+    if threading.active_count() > 1:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process at once: taking torch and timm down object by object takes a second."""
+    sys.stderr.flush()
+    os._exit(code)
 
 
 _SEE_ALSO = """
