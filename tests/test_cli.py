@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlkit.cli import COMMANDS, main
+from tlkit.cli import COMMANDS, _codes_words, main
 
 CLI = [sys.executable, "-m", "tlkit"]
 
@@ -185,3 +185,40 @@ def test_any_text_can_be_a_value_on_the_command_line(text: str) -> None:
     parsed = OverridesParser.create().parse_override(word)
     if "'" in word and "'" not in text:
         assert parsed.value() == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["show", "12e4"], ["action=show", "id='12e4'"]),
+        (["prune", "id=1234"], ["action=prune", "id='1234'"]),
+        (["verify"], ["action=verify"]),
+        (["action=list", "cache.dir=x"], ["action=list", "cache.dir=x"]),
+    ],
+)
+def test_ids_of_codes_are_no_numbers(typed: list[str], meant: list[str]) -> None:
+    assert _codes_words(typed) == meant
+
+
+def test_codes_are_listed_checked_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = f"cache.dir={tmp_path / 'cache'}"
+    assert main(["extract", f"out={tmp_path / 'codes.parquet'}", "codes.engine=torch", cache]) == 0
+    assert main(["extract", f"out={tmp_path / 'codes.parquet'}", "codes.engine=torch", cache]) == 1
+    assert main(["extract", f"out={tmp_path / 'codes.csv'}", cache]) == 2
+    assert main(["codes", "verify", cache]) == 0
+    capsys.readouterr()
+    assert main(["codes", cache]) == 0
+    listed = capsys.readouterr().out
+    (line,) = [line for line in listed.splitlines() if " tiny " in line]
+    short = line.split()[0]
+    assert main(["codes", "show", short[:6], cache]) == 0
+    assert '"engine": "torch' in capsys.readouterr().out
+    (array,) = (tmp_path / "cache" / "codes").glob("*.f32")
+    data = bytearray(array.read_bytes())
+    data[1000] ^= 1
+    array.write_bytes(data)
+    assert main(["codes", "verify", cache]) == 1
+    assert main(["codes", "verify", cache]) == 0
+    assert main(["codes", "prune", cache]) == 2
+    assert main(["codes", "prune", "all=true", cache]) == 0
+    assert not list((tmp_path / "cache" / "codes").glob("*.f32"))

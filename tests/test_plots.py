@@ -156,7 +156,7 @@ def test_regularisation_marks_the_choice(row: int) -> None:
 
 
 def test_regularisation_of_a_single_value() -> None:
-    table = {"scale": ["none"], "k": [5], "accuracy": [0.9], "std": [0.0]}
+    table: dict[str, list[Any]] = {"scale": ["none"], "k": [5], "accuracy": [0.9], "std": [0.0]}
     drawn(plots.regularisation("k", table, {"scale": "none", "k": 5}))
 
 

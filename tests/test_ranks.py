@@ -61,3 +61,13 @@ def test_a_fit_of_two_ranks_computes_every_image_once(scans: Path, tmp_path: Pat
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["passes"]["forwards"] == 60
     assert not list(tmp_path.glob("**/run/**/run"))
+
+
+def test_a_fit_of_two_ranks_without_a_cache_is_refused(scans: Path, tmp_path: Path) -> None:
+    words = ["fit", "data=folder", f"data.root={scans}", "cache.max_gb=0", f"hydra.run.dir={tmp_path}/run"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tlkit"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *words], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+    )
+    assert done.returncode != 0
+    assert "cache.max_gb=0: several processes share a pass through the cache" in done.stderr

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 _RECORD = "classifier.json"
 _WEIGHTS = "backbone.safetensors"
-_BLOCK = 4096  # images whose codes are in memory at once
+_BLOCK_BYTES = 64_000_000  # of codes that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,11 @@ class Classifier:
     def _probabilities(self, codes: Codes) -> NDArray[np.float32]:
         """Return float32 (n, k), the mean over the views of an image; the rows of unreadable images are NaN."""
         table = Rows.beside([codes.tables[tap] for tap in self.taps])
+        block = max(1, _BLOCK_BYTES // (4 * codes.views * max(1, table.shape[1])))
         probabilities = np.full((len(table) // codes.views, len(self.classes)), np.nan, dtype=np.float32)
         readable = np.array([row for row in range(len(probabilities)) if row not in codes.errors], dtype=np.int64)
-        for start in range(0, len(readable), _BLOCK):
-            rows = readable[start : start + _BLOCK]
+        for start in range(0, len(readable), block):
+            rows = readable[start : start + block]
             each = self.head.predict_proba(np.asarray(table.select(codes.rows(rows))))
             probabilities[rows] = each.reshape(len(rows), codes.views, -1).mean(axis=1)
         return probabilities
@@ -195,6 +196,10 @@ def _read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise TlkitError(f"{path}: not a saved classifier: {err}") from err
+    found = record.get("format") if isinstance(record, dict) else None
+    if isinstance(found, int) and found != FORMAT:
+        way = "Update tlkit." if found > FORMAT else "Fit it again."
+        raise TlkitError(f"{path}: format {found}, but this tlkit reads {FORMAT}. {way}")
     wanted = {"classes": list, "taps": list, "codes": dict, "backbone": dict, "preprocess": dict, "training": dict}
     if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
         raise TlkitError(f"{path}: not a saved classifier: it lacks some of {', '.join(wanted)}.")
@@ -203,6 +208,4 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise TlkitError(f"{path}: classes and taps must be names, and no class twice.")
     if not isinstance(record.get("sha256"), str | None):
         raise TlkitError(f"{path}: sha256 must be text, or null for weights that are in the folder.")
-    if record.get("format") != FORMAT:
-        raise TlkitError(f"{path}: format {record.get('format')!r}, but this tlkit reads {FORMAT}. Update tlkit.")
     return record

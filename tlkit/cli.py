@@ -64,12 +64,12 @@ def program() -> NoReturn:
         _end(code)
     if threading.active_count() > 1:
         sys.exit(code)
-    atexit._run_exitfuncs()
     _end(code)
 
 
 def _end(code: int) -> NoReturn:
     """End the process at once: taking torch and timm down object by object takes a second."""
+    atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(code)
 
@@ -101,8 +101,7 @@ def _start(command: str, words: list[str]) -> None:
 
     from tlkit import config, ranks
 
-    if command == "codes" and words and "=" not in words[0] and not words[0].startswith("-"):
-        words = [f"action={words[0]}", *words[1:]]
+    words = _codes_words(words) if command == "codes" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(words):
@@ -115,6 +114,13 @@ def _start(command: str, words: list[str]) -> None:
         raise failures[0]
     if failures:
         raise TlkitError("\n".join(map(str, failures))) from failures[0]
+
+
+def _codes_words(words: list[str]) -> list[str]:
+    """Let `tlkit codes show 12e4` mean action=show id='12e4': no number, as Hydra would have it."""
+    keys = iter(("action", "id"))
+    spelled = [word if "=" in word or word.startswith("-") else f"{next(keys, 'id')}={word}" for word in words]
+    return [f"id='{word.removeprefix('id=')}'" if word.startswith("id=") else word for word in spelled]
 
 
 def _close_log() -> None:

@@ -53,7 +53,6 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Load the backbone; there is nothing to learn from X."""
         self.backbone_ = build_backbone(_settings("backbone", self.backbone), seed=0)
         self.taps_ = known_taps(self.backbone_, self.tap, "tap")
-        self.store_ = CodesStore(batch_size=self.batch_size, device=self.device)
         return self
 
     def transform(self, X: Iterable[Image | str]) -> NDArray[np.float32]:
@@ -64,7 +63,8 @@ class CNNCodes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         images = as_images(X)
-        codes = self.store_.codes(self.backbone_, images, self.taps_)
+        store = CodesStore(batch_size=self.batch_size, device=self.device)
+        codes = store.codes(self.backbone_, images, self.taps_)
         codes.require_all(images)
         return codes.concatenated()
 

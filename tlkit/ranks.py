@@ -29,7 +29,10 @@ def joined() -> Iterator[None]:
         raise TlkitError("this build of torch has no torch.distributed: start one process, without torchrun.")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    except (ValueError, RuntimeError) as err:
+        raise TlkitError(f"WORLD_SIZE is set, but the other processes cannot be joined: {err} Use torchrun.") from err
     try:
         yield
     finally:

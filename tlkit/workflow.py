@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -80,16 +80,17 @@ def _lend_a_hand(
     out: str = "",
 ) -> None:
     """Do what every rank but the first does: its share of the passes, and nothing that is written or printed."""
-    from tlkit.codes import CodesStore, cache_at, known_taps
+    from tlkit.codes import CodesStore, ShareDone, cache_at, known_taps
     from tlkit.strategies import Resources
 
-    store = CodesStore(cache_at(**cache), **codes)
+    store = CodesStore(cache_at(**cache), **codes).sharing()
     images = load_data(data, seed)
     network = build_backbone(backbone, seed)
-    if strategy is None:
-        store.codes(network, images.images, known_taps(network, taps, "taps"))
-    else:
-        registry.build("strategy", strategy, network, images, Resources(store, trainer or {}, seed))
+    with suppress(ShareDone):
+        if strategy is None:
+            store.codes(network, images.images, known_taps(network, taps, "taps"))
+        else:
+            registry.build("strategy", strategy, network, images, Resources(store, trainer or {}, seed))
 
 
 def fit(
@@ -127,8 +128,7 @@ def fit(
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
         metrics, predictions, _ = measure(classifier, images, held_out, store)
-        passes = {"forwards": store.forwards, "decoded": store.decoded}
-        metrics |= {"unreadable": len(images.unreadable), "passes": passes, "training": classifier.training}
+        metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
         _write_search(classifier.training, out)
         _write_data(out, images, inspection)
@@ -153,7 +153,6 @@ def evaluate(
         TlkitError: no such run, or the images have classes that the run does not know.
     """
     from tlkit.classifier import Classifier
-    from tlkit.codes import CodesStore, cache_at
     from tlkit.evaluation import report
 
     source = runs.find(run)
@@ -164,7 +163,7 @@ def evaluate(
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
-        store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
+        store = _prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
         _write_results(folder, metrics, predictions, classifier)
     print(report.of_evaluation(images, metrics, _short(folder)))
@@ -188,18 +187,29 @@ def predict(
     """
     from tlkit import tables
     from tlkit.classifier import Classifier
-    from tlkit.codes import CodesStore, cache_at
     from tlkit.data import find_images
     from tlkit.evaluation import report
 
     tables.check_extension(out)
     paths = find_images(images)
     classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
-    store = CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
+    store = _prediction_store(classifier, codes, cache)
     predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
     log.info(report.of_predictions(predictions, out))
     return predictions
+
+
+def _prediction_store(classifier: Classifier, codes: Mapping[str, Any], cache: Mapping[str, Any]) -> CodesStore:
+    """Return a store that makes codes as the classifier learned on them, but for settings that may differ."""
+    from tlkit.codes import CodesStore, cache_at
+
+    if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
+        raise UsageError(
+            f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
+            "knows nothing else. Leave it out."
+        )
+    return CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
 
 
 def extract(
@@ -222,6 +232,8 @@ def extract(
     from tlkit.codes import CodesStore, cache_at, export_format, known_taps, write_codes
 
     one_file = export_format(Path(out)) != "npy"
+    if one_file and Path(out).exists():
+        raise TlkitError(f"{out} is there already. Choose another name, or remove it.")
     data = {key: _lasting(key, value) for key, value in data.items()}
     record = {"data": data, "backbone": backbone, "taps": taps, "codes": codes, "cache": cache, "seed": seed}
     with nullcontext(Path(out)) if one_file else runs.directory(Path(out), record) as target:
@@ -229,6 +241,8 @@ def extract(
         images = load_data(data, seed)
         network = build_backbone(backbone, seed)
         found = store.codes(network, images.images, known_taps(network, taps, "taps"))
+        if images.on_error == "raise":
+            images.without(found.errors)
         write_codes(target, found, images)
     shapes = ", ".join(f"{tap} {table.shape}" for tap, table in found.tables.items())
     print(f"{out}: {shapes}")

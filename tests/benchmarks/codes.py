@@ -269,13 +269,12 @@ def started(name: str, paths: Images, cache: Path) -> tuple[Any, Connection]:
     return process, ours
 
 
-def last(pipe: Connection, until: float | None = None) -> int:
-    """The last number told, until the other end is closed or the time has come."""
+def last(pipe: Connection, enough: int | None = None) -> int:
+    """The last number told, when it is enough or the other end is closed."""
     forwards = 0
     try:
-        while until is None or time.monotonic() < until:
-            if pipe.poll(0.01):
-                forwards = pipe.recv()
+        while enough is None or forwards < enough:
+            forwards = pipe.recv()
     except EOFError:
         pass
     return forwards
@@ -296,16 +295,8 @@ def kills(scratch: Path, name: str, times: int = 30) -> None:
     multiprocessing.set_forkserver_preload(["tlkit.workflow", "tlkit.codes", "timm", "tlkit_plugins.tiny"])
     paths = photographs(scratch / "photographs", 900, (160, 120))
     process, pipe = started(name, paths, scratch / "whole")
-    begun, span = None, time.monotonic()
-    while begun is None or process.is_alive():
-        if pipe.poll(0.01):
-            try:
-                if pipe.recv() and begun is None:
-                    begun = time.monotonic()
-            except EOFError:
-                break
+    last(pipe)
     process.join()
-    until_first, length = (begun or 0) - span, time.monotonic() - (begun or 0)
     reference = content_of(scratch / "whole", name, paths)
     draw, repeated, survived = random.Random(0), [], 0
     for number in range(times):
@@ -313,7 +304,8 @@ def kills(scratch: Path, name: str, times: int = 30) -> None:
         (cache / "networks").parent.mkdir(parents=True)
         (cache / "networks").symlink_to(scratch / "whole" / "networks")
         process, pipe = started(name, paths, cache)
-        done = last(pipe, time.monotonic() + until_first * 0.7 + draw.uniform(0, length + until_first * 0.3))
+        done = last(pipe, draw.randrange(len(paths)))
+        time.sleep(draw.uniform(0, 0.02))  # in the midst of a pass, or of writing a block
         os.kill(process.pid, signal.SIGKILL)
         done = max(done, last(pipe))
         process.join()

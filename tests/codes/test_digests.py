@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from tlkit import registry
 from tlkit.backbones import Backbone, from_module, from_timm
 from tlkit.codes.engines import structure_digest
+from tlkit.codes.engines.digests import _described
 from tlkit.data import Preprocess
 
 NAMES = ("resnet10t", "test_vit", "swin_tiny_patch4_window7_224")
@@ -128,6 +132,7 @@ def test_digests_are_the_same_in_every_process() -> None:
     code = f"""
 from tlkit.backbones import from_timm
 from tlkit.codes.engines import structure_digest
+from tlkit.codes.engines.digests import _described
 for name in {NAMES!r}:
     print(structure_digest(from_timm(name, weights=None)))
 """
@@ -163,3 +168,18 @@ def test_a_network_without_a_source_file_counts_by_its_code() -> None:
         exec(f"class Own(Network):\n    def forward_features(self, x):\n        return self.blocks({factor})", names)
         digests.append(structure_digest(build(names["Own"])))
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.float32(1), np.float32(2)),
+        (np.arange(3), np.arange(3) + 1),
+        (SimpleNamespace(scale=1), SimpleNamespace(scale=2)),
+        (lambda x: x + 1, lambda x: x + 2),
+    ],
+    ids=["number", "array", "object", "function"],
+)
+def test_settings_of_any_kind_count(one: Any, other: Any) -> None:  # noqa: ANN401
+    assert _described(one) != _described(other)
+    assert _described(one) == _described(deepcopy(one))

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tlkit.heads.basis import basis_of, gram_matrix
 from tlkit.heads.direct import direct_step
 from tlkit.heads.losses import LOSSES, Columns
 from tlkit.heads.preconditioner import Preconditioner, second_moment
 from tlkit.heads.samples import Samples
-from tlkit.heads.span import span
 
 Tensor = torch.Tensor
 
@@ -43,11 +43,11 @@ def test_derivatives_of_the_losses(loss: str) -> None:
     slope = (value(scores + size * change) - value(scores - size * change)) / (2 * size)
     assert float((found.slope * change).sum()) == pytest.approx(slope, rel=1e-6)
     slopes = [LOSSES[loss](scores + sign * size * change, labels, members, columns).slope for sign in (1, -1)]
-    bent = found.hessian.bend(change.clone())
+    bent = found.hessian().bend(change.clone())
     np.testing.assert_allclose(bent, (slopes[0] - slopes[1]) / (2 * size), atol=1e-6)
     unit = torch.zeros(12, 5, dtype=torch.float64)
     unit[:, 1] = 1
-    assert float(found.curvature[1]) == pytest.approx(float(found.hessian.bend(unit)[:, 1].sum()))
+    assert float(found.curvature[1]) == pytest.approx(float(found.hessian().bend(unit)[:, 1].sum()))
 
 
 def test_columns_taken_are_numbered_again() -> None:
@@ -61,7 +61,7 @@ def test_columns_taken_are_numbered_again() -> None:
 def test_direct_steps(active: int, d: int, seed: int, known: bool) -> None:
     codes, gradient = random_tensor(active, d, seed=seed), random_tensor(d, seed=seed + 1)
     bends = random_tensor(active, seed=seed + 2).abs() + 0.1
-    found = direct_step(codes, bends, gradient, codes @ codes.T if known else None)
+    found = direct_step(codes, bends, gradient, codes @ codes.T if known and active <= d else None)
     hessian = np.eye(d) + (codes.T @ (bends[:, None] * codes)).numpy()
     np.testing.assert_allclose(found, np.linalg.solve(hessian, -gradient.numpy()), rtol=1e-6, atol=1e-9)
 
@@ -84,9 +84,24 @@ def test_the_preconditioner_is_an_inverse(free_bias: bool) -> None:
 @pytest.mark.parametrize("copies", [1, 3])
 def test_the_span_keeps_products_and_gives_hyperplanes_back(copies: int) -> None:
     samples = torch.cat([random_tensor(10, 40)] * copies)
-    basis = span(samples)
+    basis = basis_of(samples)
     coordinates = basis.coordinates
+    assert coordinates.shape[1] == len(samples)
     np.testing.assert_allclose(coordinates @ coordinates.T, samples @ samples.T, atol=1e-7)
     mixture = random_tensor(len(samples), 2, seed=1)
     coef = basis.coef((coordinates.T @ mixture).float())
     np.testing.assert_allclose(samples @ coef, samples @ samples.T @ mixture, atol=1e-2)
+
+
+def test_samples_that_are_more_than_their_dimensions_stay() -> None:
+    samples = random_tensor(40, 10)
+    basis = basis_of(samples)
+    assert basis.coordinates is samples
+    assert basis.gram() is basis.gram()
+    np.testing.assert_allclose(basis.gram(), samples @ samples.T)
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 700])
+def test_the_gram_matrix_is_whole(n: int) -> None:
+    samples = random_tensor(n, 5)
+    np.testing.assert_allclose(gram_matrix(samples), samples @ samples.T, atol=1e-12)

@@ -17,7 +17,7 @@ from tlkit.codes import CodesStore
 from tlkit.data import ImageData, prepare
 from tlkit.errors import TlkitError, UsageError
 from tlkit.strategies import Resources
-from tlkit.strategies.linear_probe import linear_probe
+from tlkit.strategies.linear_probe import _sample, linear_probe
 
 
 def test_it_chooses_and_scores_as_scikit_learn_does_on_photographs(assets: Path) -> None:
@@ -130,3 +130,14 @@ def test_heads_learn_from_all_views_and_predictions_are_their_mean(tmp_path: Pat
     loaded = Classifier.load(tmp_path)
     assert loaded.recipe == {"precision": "float32", "pooling": "avg", "views": 3, "view_seed": 5}
     np.testing.assert_allclose(loaded.predict_proba(images), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [10, 100, 999])
+def test_taps_are_compared_on_a_sample_that_has_every_class(most: int) -> None:
+    labels = np.repeat(np.arange(12), [400, *[50] * 10, 1])
+    rows = np.arange(len(labels))
+    sample = _sample(labels, rows, most, seed=3)
+    counts = np.bincount(labels[sample], minlength=12)
+    assert len({*sample.tolist()}) == len(sample) <= most + 2 * 12
+    assert counts.min() >= 1
+    assert sample.tolist() == _sample(labels, rows, most, seed=3).tolist()

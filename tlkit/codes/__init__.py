@@ -4,7 +4,7 @@ from tlkit.codes.cache import Cache, cache_at
 from tlkit.codes.extraction import Codes, known_taps
 from tlkit.codes.files import export_format, load, write_codes
 from tlkit.codes.rows import Rows
-from tlkit.codes.store import RECIPE, CodesStore
+from tlkit.codes.store import RECIPE, CodesStore, ShareDone
 
 __all__ = [
     "RECIPE",
@@ -12,6 +12,7 @@ __all__ = [
     "Codes",
     "CodesStore",
     "Rows",
+    "ShareDone",
     "cache_at",
     "export_format",
     "known_taps",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Format = Literal["npy", "parquet", "safetensors", "h5"]
 _SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".safetensors": "safetensors", ".h5": "h5", ".hdf5": "h5"}
+_NOT_WRITTEN = (".csv", ".jsonl", ".npy", ".npz", ".pt", ".feather")  # a folder would not be called so
 _INDEX = "index.parquet"
 _TEXTS = ("file", "label", "split", "error")
 _PIECE = 32 << 20  # bytes of codes in memory at once
@@ -69,6 +70,8 @@ def export_format(out: Path, format: str | None = None) -> Format:
     Raises:
         UsageError: there is no such format, or what it needs is not installed.
     """
+    if format is None and out.suffix.lower() in _NOT_WRITTEN:
+        raise UsageError(f"out={out}: give a folder, or a file that ends in {', '.join(_SUFFIXES)}.")
     chosen = format or _SUFFIXES.get(out.suffix.lower(), "npy")
     for known in ("npy", *_SUFFIXES.values()):
         if chosen == known:

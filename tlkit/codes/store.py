@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -21,7 +20,15 @@ from tlkit import ranks
 from tlkit.backbones.taps import Pooling
 from tlkit.codes.cache import Cache, cache_at
 from tlkit.codes.disk import DamagedBlock, Disk, Space
-from tlkit.codes.engines import EngineName, Precision, check_settings, engine_version, make_engine, structure_digest
+from tlkit.codes.engines import (
+    EngineName,
+    Precision,
+    check_settings,
+    engine_version,
+    make_engine,
+    processors,
+    structure_digest,
+)
 from tlkit.codes.extraction import Codes
 from tlkit.codes.rows import Rows
 from tlkit.codes.stream import ahead, forward
@@ -44,6 +51,7 @@ RECIPE = ("precision", "pooling", "views", "view_seed")  # settings that a class
 _BLOCK_ROWS, _BLOCK_SECONDS = 256, 5.0  # what a killed process loses at most
 _AHEAD = 4  # batches that are decoded before the network asks for them
 _FILES_AHEAD = 64
+_MOST_DAMAGED = 3  # times that damaged codes are computed again
 
 
 class CodesStore:
@@ -89,20 +97,35 @@ class CodesStore:
         self.recipe = dict(zip(RECIPE, (precision, pooling, views, view_seed), strict=True))
         self.pooling: Pooling = pooling
         self.batch_size = batch_size
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or processors()
         self.cache = cache or cache_at()
-        self.forwards = 0  # views of images that went through a network so far, on any rank
-        self.decoded = 0  # images that were decoded so far, on any rank
+        self.passes = {"forwards": 0, "decoded": 0}
         self._disk = self.cache.codes
         self._together = True
+        self._only_share = False
         self._keys: dict[Any, bytes] = {}  # content by file and time of change, or by source and row
-        self._digests: dict[nn.Module, tuple[Any, str]] = {}  # of the weights, and the state that they were in
         self._versions: dict[nn.Module, str] = {}
+
+    @property
+    def forwards(self) -> int:
+        """How many views of images went through a network so far, on any rank."""
+        return self.passes["forwards"]
+
+    @property
+    def decoded(self) -> int:
+        """How many images were decoded so far, on any rank."""
+        return self.passes["decoded"]
 
     def alone(self) -> CodesStore:
         """Return this store for one process that asks what the other ranks do not ask."""
         other = copy.copy(self)
         other._together = False
+        return other
+
+    def sharing(self) -> CodesStore:
+        """Return this store for a rank that only does its share: `codes` raises ShareDone when that is done."""
+        other = copy.copy(self)
+        other._only_share = True
         return other
 
     def codes(self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]) -> Codes:
@@ -114,21 +137,27 @@ class CodesStore:
             TlkitError: the codes cannot be kept, or the network cannot run.
         """
         started, forwards = time.perf_counter(), self.forwards
-        while True:  # once more where blocks were damaged, or the engine turned out to be another one
-            spaces = self._spaces(backbone, taps)
+        spaces, seen = self._together_seen(backbone, images, taps)
+        if self._only_share:
+            raise ShareDone
+        for _ in range(_MOST_DAMAGED):
             try:
-                seen = self._together_seen(backbone, images, spaces)
                 tables = {tap: self._rows(space, seen, len(images)) for tap, space in spaces.items()}
                 break
-            except (DamagedBlock, _OtherEngine) as err:
-                log.debug("%s", err)
+            except DamagedBlock:  # they are dropped: now they are missing
+                spaces, seen = self.alone()._together_seen(backbone, images, taps)
+        else:
+            raise TlkitError(f"{self._disk.folder}: what is written there does not come back. Check the disk.")
         seconds = time.perf_counter() - started
         summary = _summary(backbone, len(images), self.forwards - forwards, seconds, self._version(backbone))
         log.log(logging.INFO if self._together or self.forwards > forwards else logging.DEBUG, "%s", summary)
         return Codes(tables, dict(sorted(seen.errors.items())), len(self.views))
 
     def _spaces(self, backbone: Backbone, taps: Sequence[str]) -> dict[str, Space]:
-        digests = self._digests_of(backbone)
+        from tlkit.backbones import state_digest
+
+        # Computed each time: nothing else tells whether somebody has changed a number or a setting of the network.
+        digests = {"weights": state_digest(backbone.module), "structure": structure_digest(backbone)}
         return {
             tap: self._disk.space(
                 {
@@ -138,7 +167,7 @@ class CodesStore:
                     "preprocess": backbone.preprocess.to_dict(),
                     "pillow": version("Pillow"),
                     "tap": {**vars(backbone.tap(tap)), "tokens": list(backbone.tap(tap).tokens)},
-                    "pooling": self.pooling,
+                    "pooling": self.pooling if backbone.tap(tap).layout != "NC" else None,  # there is nothing to pool
                     "engine": self._version(backbone),
                 }
             )
@@ -148,34 +177,37 @@ class CodesStore:
     def _version(self, backbone: Backbone) -> str:
         return self._versions.get(backbone.module) or engine_version(**self._engine)
 
-    def _digests_of(self, backbone: Backbone) -> dict[str, str]:
-        """Return the digests of the weights as they are now and of the network's structure."""
-        from tlkit.backbones import state_digest
-
-        tensors = backbone.module.state_dict(keep_vars=True)
-        state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors.values()]
-        before, weights = self._digests.get(backbone.module, (None, ""))
-        if state != before:
-            weights = state_digest(backbone.module)
-            self._digests[backbone.module] = state, weights
-        return {"weights": weights, "structure": structure_digest(backbone)}
-
-    def _together_seen(self, backbone: Backbone, images: Sequence[Image], spaces: Mapping[str, Space]) -> _Seen:
+    def _together_seen(
+        self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]
+    ) -> tuple[dict[str, Space], _Seen]:
         """Make one pass over the images, with the other ranks if there are any."""
         rank, size = ranks.world() if self._together else (0, 1)
-        for space in spaces.values():
-            space.find(())  # takes in what is on disk
-        before = self.forwards, self.decoded
-        seen = self._pass(backbone, images, range(rank, len(images), size), spaces)
-        if size > 1:
-            own = seen.keys, seen.errors, self.forwards - before[0], self.decoded - before[1]
-            self.forwards, self.decoded = before
-            for keys, errors, forwards, decoded in ranks.everyones(own):
-                seen.keys.update(keys)
-                seen.errors.update(errors)
-                self.forwards += forwards
-                self.decoded += decoded
-        return seen
+        if size > 1 and self.cache.dir is None:
+            raise UsageError("cache.max_gb=0: several processes share a pass through the cache: give it a size.")
+        while True:
+            spaces = self._spaces(backbone, taps)
+            for space in spaces.values():
+                space.find(())  # takes in what is on disk
+            engine, before = self._version(backbone), dict(self.passes)
+            seen = self._pass(backbone, images, range(rank, len(images), size), spaces)
+            if size > 1:
+                seen = self._gathered(backbone, seen, before)
+            if engine == self._version(backbone):
+                return spaces, seen
+
+    def _gathered(self, backbone: Backbone, seen: _Seen, before: Mapping[str, int]) -> _Seen:
+        """Put together what all ranks have seen; if one of them had to take another engine, all do."""
+        own = {name: count - before[name] for name, count in self.passes.items()}
+        self.passes.update(before)
+        together = _Seen()
+        for theirs, passes, engine in ranks.everyones((seen, own, self._versions.get(backbone.module))):
+            together.keys.update(theirs.keys)
+            together.errors.update(theirs.errors)
+            for name, count in passes.items():
+                self.passes[name] += count
+            if engine is not None:
+                self._versions[backbone.module] = engine
+        return together
 
     def _pass(
         self, backbone: Backbone, images: Sequence[Image], share: Sequence[int], spaces: Mapping[str, Space]
@@ -193,7 +225,7 @@ class CodesStore:
                         seen.errors[row] = found.error
                         continue
                     seen.keys[row] = found.key
-                    self.decoded += bool(found.views)
+                    self.passes["decoded"] += bool(found.views)
                     for key, pixels in found.views.items():
                         if key not in under_way:  # the same image may come twice
                             under_way.add(key)
@@ -258,13 +290,13 @@ class CodesStore:
             images=images,
             cache=self.cache.networks,
         )
-        if engine.version != self._version(backbone):
+        if engine.version != self._version(backbone):  # it could not be converted: codes of the other may be there
             self._versions[backbone.module] = engine.version
-            raise _OtherEngine(engine.version)
+            return
         block = _Block(self._disk, spaces)
         try:
             for keys, codes in forward(engine, chain([first], items)):
-                self.forwards += len(keys)
+                self.passes["forwards"] += len(keys)
                 block.add(keys, codes)
         finally:
             block.write()
@@ -299,8 +331,8 @@ class _Look:
     views: Mapping[bytes, NDArray[np.uint8]] = field(default_factory=dict)
 
 
-class _OtherEngine(Exception):
-    """The network could not be converted, so that codes have to be looked up under another engine."""
+class ShareDone(Exception):
+    """A rank has done its share of a pass, and is asked for nothing else."""
 
 
 class _Block:

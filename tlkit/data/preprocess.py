@@ -11,8 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from tlkit.data.images import UnreadableImage
+
 if TYPE_CHECKING:
     import torch
+
+
+_MOST_PIXELS = 50_000_000  # of a resized image, cropping not considered
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,13 @@ class Preprocess:
         return as_array(self.crop(self.resize(rgb)))
 
     def resize(self, rgb: PIL.Image.Image) -> PIL.Image.Image:
-        """Do the first step of `pixels`: the image in the network's scale, grey for a grey network, not cropped yet."""
+        """Do the first step of `pixels`: the image in the network's scale, grey for a grey network, not cropped yet.
+
+        Raises:
+            UnreadableImage: it is so long and thin that its resized version would not fit in memory.
+        """
+        if max(rgb.size) * max(self.input_size[1:]) ** 2 > _MOST_PIXELS * min(rgb.size) and self.crop_mode != "squash":
+            raise UnreadableImage(f"too long and thin for a network: {rgb.width}x{rgb.height} pixels")
         return _steps(self)[0](rgb if rgb.mode == self.mode else rgb.convert(self.mode))
 
     def crop(self, resized: PIL.Image.Image) -> PIL.Image.Image:

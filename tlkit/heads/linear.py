@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Loss = Literal["squared_hinge", "softmax"]
 
 _FEW = 8192  # rows of a subset whose Gram matrix is no burden
-_SMALL = 2e8  # rows x the smaller of rows and dimensions x classes, below which one core of the processor is fastest
+_SMALL = 2e7  # rows x the smaller of rows and dimensions x classes, below which one core of the processor is fastest
 _SHARE_OF_MEMORY = 0.5
 
 
@@ -58,7 +58,7 @@ class Path:
 
     A record has "steps", the most Newton steps of a class; "gradient", the largest relative gap (objective - minimum)
     / objective of a class: bounded by half the squared gradient, or as the last Newton system predicts; and
-    "converged": whether that is at most 1e-5.
+    "converged": whether that is at most 2e-6.
     """
 
     maps: list[Affine]

@@ -28,6 +28,10 @@ class Columns:
     positive: torch.Tensor
     negative: torch.Tensor
 
+    def name(self, column: int) -> tuple[int, int]:
+        """Return subset and class of a column."""
+        return int(self.subset[column]), int(self.label[column])
+
     def take(self, kept: torch.Tensor) -> Columns:
         """Return some of the columns, with their problems numbered from 0 again."""
         problem = self.problem[kept]
@@ -58,13 +62,14 @@ class Expansion:
     """A loss near some scores (b, m).
 
     loss: (m,) summed over the rows; the values of one problem's columns add up to its loss. slope: (b, m) first
-    derivatives. curvature: (m,) sums of the second derivatives by the column's own scores.
+    derivatives. curvature: (m,) sums of the second derivatives by the column's own scores. hessian:
+    Returns all second derivatives.
     """
 
     loss: torch.Tensor
     slope: torch.Tensor
     curvature: torch.Tensor
-    hessian: Hessian
+    hessian: Callable[[], Hessian]
 
 
 def squared_hinge(scores: torch.Tensor, labels: torch.Tensor, members: torch.Tensor, columns: Columns) -> Expansion:
@@ -82,13 +87,18 @@ def squared_hinge(scores: torch.Tensor, labels: torch.Tensor, members: torch.Ten
     signed[rows, own] = positive
     for subset, span in columns.groups():
         signed[:, span] *= members[:, subset, None]
-    second = (signed != 0).to(signed.dtype)
-    second *= 2 * columns.negative
-    second[rows, own] = 2 * columns.positive[own] * (signed[rows, own] != 0)
-    slope = signed * second
-    return Expansion(
-        signed.mul_(slope).sum(0) / 2, slope, second.sum(0), Hessian(lambda change: change.mul_(second), second)
-    )
+    positive = signed[rows, own]
+    slope = signed * (2 * columns.negative)
+    slope[rows, own] = 2 * columns.positive[own] * positive
+    curvature = 2 * columns.negative * signed.count_nonzero(0)
+    curvature.index_add_(0, own, 2 * (columns.positive - columns.negative)[own] * (positive != 0))
+
+    def hessian() -> Hessian:
+        second = (signed != 0) * (2 * columns.negative)
+        second[rows, own] = 2 * columns.positive[own] * (positive != 0)
+        return Hessian(lambda change: change.mul_(second), second)
+
+    return Expansion((slope * signed).sum(0) / 2, slope, curvature, hessian)
 
 
 def softmax(scores: torch.Tensor, labels: torch.Tensor, members: torch.Tensor, columns: Columns) -> Expansion:
@@ -117,7 +127,7 @@ def softmax(scores: torch.Tensor, labels: torch.Tensor, members: torch.Tensor, c
             part *= cost[:, subset, None]
         return change
 
-    return Expansion(loss, slope, curvature, Hessian(bend))
+    return Expansion(loss, slope, curvature, lambda: Hessian(bend))
 
 
 LOSSES = {"squared_hinge": squared_hinge, "softmax": softmax}

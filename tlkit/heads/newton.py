@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from tlkit.heads.losses import Hessian
     from tlkit.heads.problems import Problems
 
-TOLERANCE = 1e-5
+TOLERANCE = 2e-6
 _MOST_STEPS = 60
 _MOST_INNER = 250
 _LITTLE = 0.02
-_LENGTHS = [2.0**power for power in range(-9, 4)]
+_NEAR = 0.25  # share of the slope along a step that may be left
+_SHORTER, _LONGER = [0.01, 0.06, 0.25, 0.6], [1.3, 2.0, 4.0, 8.0]  # lengths to try where the whole step will not do
 
 
 @dataclass
@@ -126,7 +127,7 @@ def evaluate(problems: Problems, columns: Columns, theta: torch.Tensor, C: float
         loss += found.loss
         curvature += found.curvature
         if rows is problems.sample:
-            hessian.append((span, found.hessian))
+            hessian.append((span, found.hessian()))
     penalised = problems.penalised(theta)
     gradient = penalised + C * problems.pull(product, total, columns)
     value = together((penalised * penalised).sum(0).double() / 2 + C * loss, columns)
@@ -148,7 +149,7 @@ def _hessian(problems: Problems, columns: Columns, theta: torch.Tensor) -> list[
     for span, codes in rows.blocks(len(offset)):
         scores = torch.addmm(offset, codes, coef)
         loss = LOSSES[problems.loss](scores, rows.labels[span], rows.members[span], columns)
-        found.append((span, loss.hessian))
+        found.append((span, loss.hessian()))
     return found
 
 
@@ -185,7 +186,7 @@ def _solve(problems: Problems, columns: Columns, here: State, C: float) -> tuple
     direction = problems.preconditioner.solve(residual, here.curvature)
     product = together((residual * direction).sum(0), columns)
     gain, active = torch.zeros_like(product), product > 0
-    patience = _patience(problems, here)
+    patience = _patience(problems, columns, here)
     for number in range(1, _MOST_INNER + 1):
         bent = _bend(problems, columns, here, direction, C)
         length = torch.where(active, product / together((direction * bent).sum(0), columns), 0)
@@ -196,6 +197,7 @@ def _solve(problems: Problems, columns: Columns, here: State, C: float) -> tuple
         active &= number * more > _LITTLE * gain
         late = active & (number >= patience)
         for column in late.nonzero()[:, 0].tolist():
+            problems.slow.add(columns.name(column))
             step[:, column] = _direct(problems, columns, here, column, C)
             gain[column] = -(step[:, column] @ here.gradient[:, column]) / 2
         active &= ~late
@@ -222,8 +224,8 @@ def _bend(problems: Problems, columns: Columns, here: State, direction: torch.Te
     return problems.penalised(direction) + scale * problems.pull(product, total, columns)
 
 
-def _patience(problems: Problems, here: State) -> torch.Tensor | float:
-    """Return after how many iterations (m,) a direct solution is the cheaper way."""
+def _patience(problems: Problems, columns: Columns, here: State) -> torch.Tensor | float:
+    """Return after how many iterations (m,) a direct solution is the cheaper way; as it once was, it remains."""
     import torch
 
     from tlkit.heads.direct import costs
@@ -233,7 +235,10 @@ def _patience(problems: Problems, here: State) -> torch.Tensor | float:
         return float("inf")
     active = torch.stack([(diagonal > 0).sum(0) for diagonal in diagonals]).sum(0)
     n, d = problems.sample.shape
-    return costs(active, d, gram=problems.sample.gram is not None) / (2 * n * d + d * d)
+    patience = costs(active, d, gram=problems.sample.gram is not None) / (2 * n * d + d * d)
+    slow = [columns.name(column) in problems.slow for column in range(len(columns.label))]
+    patience[torch.tensor(slow, device=patience.device)] = 0
+    return patience
 
 
 def _diagonals(here: State) -> list[torch.Tensor]:
@@ -267,12 +272,12 @@ def _search(
     slope = together((here.gradient * step).sum(0), columns)
     there = evaluate(problems, columns, here.theta + step, C)
     new = together((there.gradient * step).sum(0), columns)
-    far = new.abs() > _LITTLE * slope.abs()
+    far = new.abs() > _NEAR * slope.abs()
     stuck = torch.zeros_like(far)
     if far.any():
         kept = far[columns.problem]
         part, start, change = columns.take(kept), here.theta[:, kept], step[:, kept]
-        length = _zero(problems, part, start, change, C)
+        length = _zero(problems, part, start, change, C, (slope[far], new[far]))
         again = evaluate(problems, part, start + length[part.problem] * change, C)
         new = together((again.gradient * change).sum(0), part)
         stuck[far] = (new > 0) & (again.value > here.value[far])
@@ -281,27 +286,47 @@ def _search(
     return there, stuck
 
 
-def _zero(problems: Problems, columns: Columns, theta: torch.Tensor, step: torch.Tensor, C: float) -> torch.Tensor:
+def _zero(
+    problems: Problems,
+    columns: Columns,
+    theta: torch.Tensor,
+    step: torch.Tensor,
+    C: float,
+    known: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
     """Return for each problem the length of the step at which the slope along it is about 0, from one pass.
 
-    The slope is measured at lengths from 1/512 to 8, and taken to be linear in between; for the squared hinge it is
-    piecewise linear.
+    `known` are the slopes at the lengths 0 and 1. The slope is measured at four lengths on the side of 1 where it
+    changes its sign, and taken to be linear in between; for the squared hinge it is piecewise linear.
     """
     import torch
 
-    rows = problems.rows
+    slope, new = known
+    over = new > 0
+    tried = torch.where(over, slope.new_tensor(_SHORTER)[:, None], slope.new_tensor(_LONGER)[:, None])
+    lengths = torch.stack([(~over).float(), *tried, torch.where(over, 1, tried[-1])])
+    slopes = _slopes(problems, columns, theta, step, C, tried)
+    slopes = torch.stack([torch.where(over, slope, new), *slopes, torch.where(over, new, slopes[-1])])
+    after = (slopes > 0).cumsum(0).eq(0).sum(0).clamp(1, len(slopes) - 1)[None]  # the first that rises
+    (low, high), (short, long) = ([rows.gather(0, after + at)[0] for at in (-1, 0)] for rows in (slopes, lengths))
+    return short + (-low / (high - low).clamp(min=1e-30)).clamp(0, 1) * (long - short)
+
+
+def _slopes(
+    problems: Problems, columns: Columns, theta: torch.Tensor, step: torch.Tensor, C: float, lengths: torch.Tensor
+) -> torch.Tensor:
+    """Return the slopes along the step at some lengths of it, both (t, problems)."""
+    import torch
+
     maps, changes = problems.maps(theta, columns), problems.maps(step, columns)
-    slopes = torch.zeros(len(_LENGTHS) + 1, len(columns.label), dtype=torch.float64, device=theta.device)
-    lengths = torch.tensor([0.0, *_LENGTHS], dtype=torch.float64, device=theta.device)
-    for span, codes in rows.blocks(len(columns.label)):
+    each = lengths[:, columns.problem]
+    slopes = torch.zeros_like(each)
+    for span, codes in problems.rows.blocks(len(columns.label)):
         scores, moved = (torch.addmm(offset, codes, coef) for coef, offset in (maps, changes))
-        for number, length in enumerate(lengths.tolist()):
-            found = LOSSES[problems.loss](scores + length * moved, rows.labels[span], rows.members[span], columns)
-            slopes[number] += (found.slope * moved).sum(0)
+        labels, members = problems.rows.labels[span], problems.rows.members[span]
+        for number, length in enumerate(each):
+            found = LOSSES[problems.loss](torch.addcmul(scores, moved, length), labels, members, columns)
+            slopes[number] += found.slope.mul_(moved).sum(0)
     penalised = problems.penalised(step)
-    slopes = C * slopes + (penalised * theta).sum(0) + lengths[:, None] * (penalised * step).sum(0)
-    slopes = torch.stack([together(row, columns) for row in slopes])
-    after = (slopes > 0).double().cumsum(0).eq(0).sum(0).clamp(1, len(lengths) - 1)  # the first that rises, not at 0
-    low, high = slopes.gather(0, after[None] - 1)[0], slopes.gather(0, after[None])[0]
-    share = (-low / (high - low).clamp(min=1e-300)).clamp(0, 1)
-    return (lengths[after - 1] + share * (lengths[after] - lengths[after - 1])).float()
+    slopes = C * slopes + (penalised * theta).sum(0) + each * (penalised * step).sum(0)
+    return torch.stack([together(row, columns) for row in slopes])

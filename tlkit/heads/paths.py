@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.heads.basis import basis_of
 from tlkit.heads.blocks import subset_moments
 from tlkit.heads.linear import Affine, Path
 from tlkit.heads.losses import Columns
@@ -14,7 +15,6 @@ from tlkit.heads.newton import TOLERANCE, Solution, solve_path
 from tlkit.heads.preconditioner import Preconditioner, second_moment
 from tlkit.heads.problems import Problems
 from tlkit.heads.samples import Samples
-from tlkit.heads.basis import basis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class Problems:
     loss: A name in `losses.LOSSES`. rows: All rows. sample: Those that the Hessian is computed from, in memory; it may
     be the same. sample_share: (f,) share of each subset's rows that are in it. free_bias: The bias has no penalty.
     shift, scale: (d, f), or None; the coordinates are those of the codes (x - shift_f) * scale_f in subset f.
+    slow: Columns (subset, class) whose Newton systems have been solved directly before.
     """
 
     loss: str
@@ -30,6 +31,7 @@ class Problems:
     free_bias: bool
     shift: torch.Tensor | None = None
     scale: torch.Tensor | None = None
+    slow: set[tuple[int, int]] = field(default_factory=set)
 
     def of_sample(self) -> Problems | None:
         """Return the problems of the sample alone; None if it is everything."""

@@ -145,13 +145,14 @@ def _chosen_taps(
 
 
 def _sample(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """Return at most `most` of the rows, with the shares of the classes that they have."""
+    """Return about `most` of the rows, with the shares of the classes that they have, and two of each at least."""
     if len(rows) <= most:
         return rows
-    from sklearn.model_selection import train_test_split
-
-    kept, _ = train_test_split(rows, train_size=most, stratify=labels[rows], random_state=seed)
-    return np.sort(np.asarray(kept, dtype=np.int64))
+    draw, kept = np.random.default_rng(seed), []
+    for label in np.unique(labels[rows]):
+        own = draw.permutation(rows[labels[rows] == label])
+        kept.append(own[: max(2, round(most * len(own) / len(rows)))])
+    return np.sort(np.concatenate(kept))
 
 
 def _training(

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tlkit.backbones.taps import POOLINGS, Pooling
 from tlkit.codes.engines.digests import structure_digest
-from tlkit.codes.engines.engine import Engine
+from tlkit.codes.engines.engine import Engine, processors
 from tlkit.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from tlkit.backbones import Backbone
 
-__all__ = ["Engine", "EngineName", "Precision", "check_settings", "engine_version", "make_engine", "structure_digest"]
+__all__ = [
+    "Engine",
+    "EngineName",
+    "Precision",
+    "check_settings",
+    "engine_version",
+    "make_engine",
+    "processors",
+    "structure_digest",
+]
 
 EngineName = Literal["auto", "openvino", "torch"]
 Precision = Literal["float32", "bf16", "float16"]
@@ -141,7 +150,9 @@ def _device(device: str) -> str:
 
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator.type if accelerator else "cpu"
+        device = accelerator.type if accelerator else "cpu"
+    if device == "cuda" and torch.cuda.is_available():  # spelled out: threads do not inherit the rank's own device
+        return f"cuda:{torch.cuda.current_device()}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as err:  # torch asserts that it was compiled with CUDA

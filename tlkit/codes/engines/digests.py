@@ -12,6 +12,8 @@ from importlib.metadata import version
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # Libraries whose version says what their classes do.
 _VERSIONED = ("timm", "torch", "torchvision")
 # What a network remembers about its origin does not change what it computes, and may hold local paths.
+_DEEPEST = 5  # objects within objects
 _NOT_SETTINGS = ("default_cfg", "pretrained_cfg")
 
 
@@ -54,27 +57,35 @@ def _name(thing: Any) -> str:  # noqa: ANN401
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def _described(value: Any) -> str:  # noqa: ANN401
-    """Write a setting without memory addresses; of an object that is none of the known kinds, only its class.
+def _described(value: Any, depth: int = 0) -> str:  # noqa: ANN401
+    """Write a setting without memory addresses; of an object that is none of the known kinds, its class and attributes.
 
     >>> _described({"b": (1, 2.5), "a": partial(max, key=len), "c": object()})
     "{'a': partial(builtins.max, (), {'key': builtins.len}), 'b': (1, 2.5), 'c': builtins.object}"
     """
     import torch
+    from torch import nn
 
     if isinstance(value, Mapping):
-        return "{" + ", ".join(sorted(f"{key!r}: {_described(item)}" for key, item in value.items())) + "}"
+        return "{" + ", ".join(sorted(f"{key!r}: {_described(item, depth)}" for key, item in value.items())) + "}"
     if isinstance(value, list | tuple):
-        return "(" + ", ".join(map(_described, value)) + ")"
+        return "(" + ", ".join(_described(item, depth) for item in value) + ")"
     if isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(map(_described, value))) + "}"
+        return "{" + ", ".join(sorted(_described(item, depth) for item in value)) + "}"
     if isinstance(value, partial):
         return f"partial({_described(value.func)}, {_described(value.args)}, {_described(value.keywords)})"
     if isinstance(value, torch.Tensor):
         return _tensor(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} {value.shape} {sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if isinstance(value, FunctionType):
+        return f"{_name(value)} {_code(value.__code__)}"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | Enum | torch.dtype):
         return repr(value)
-    return _name(value) if hasattr(value, "__qualname__") else _name(type(value))
+    if hasattr(value, "__qualname__"):
+        return _name(value)
+    inside = {} if isinstance(value, nn.Module) or depth > _DEEPEST else getattr(value, "__dict__", {})
+    return _name(type(value)) + (f"({_described(inside, depth + 1)})" if inside else "")
 
 
 def _tensor(tensor: Tensor) -> str:

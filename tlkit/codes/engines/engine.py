@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, final
 
@@ -91,3 +92,8 @@ def is_out_of_memory(err: BaseException) -> bool:
     (True, False)
     """
     return isinstance(err, MemoryError) or any(sign in str(err) for sign in _NO_MEMORY)
+
+
+def processors() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ import torch
 
 from tlkit.backbones import state_digest
 from tlkit.codes.engines.digests import structure_digest
-from tlkit.codes.engines.engine import Engine, Run, is_out_of_memory
+from tlkit.codes.engines.engine import Engine, Run, is_out_of_memory, processors
 from tlkit.codes.engines.frozen import Frozen, gap, noise
 from tlkit.codes.engines.networks import FILES, NotConvertible, find_network, keep_network, refuse_network
 from tlkit.codes.engines.runtime import FrontEndManager, TorchScriptPythonDecoder, ov
@@ -69,7 +68,7 @@ def openvino_engine(
         everything = core.read_model(_network(core, backbone, pooling, folder, Path(scratch)))
     results = [everything.get_results()[backbone.taps.index(tap)] for tap in taps]
     model = ov.Model(results, everything.get_parameters(), backbone.name)
-    streams = max(1, _cores() // _CORES_A_STREAM)
+    streams = max(1, processors() // _CORES_A_STREAM)
     run = _runner(core, model, streams, _PRECISIONS[precision])
     return Engine("openvino", label, [tap.name for tap in taps], batch_size or _BATCH * streams, run)
 
@@ -188,11 +187,6 @@ def _padded(pixels: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
     if len(pixels) == rows:
         return pixels
     return np.concatenate([pixels, np.zeros((rows - len(pixels), *pixels.shape[1:]), dtype=np.uint8)])
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first_line(err: Exception) -> str:
