@@ -363,7 +363,7 @@ def auto(scratch: Path, name: str, seeds: Sequence[int] = (0, 1, 2)) -> None:
             right: dict[str, list[Any]] = {"pool": [], "auto": []}
             taken = []
             for train, test in folds:
-                split = np.full(len(data), "none")
+                split = np.full(len(data), "none", dtype="<U5")
                 split[train], split[test] = "train", "test"
                 part = replace(data, split=split)
                 for tap, found in right.items():
