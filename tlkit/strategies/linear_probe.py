@@ -139,7 +139,7 @@ def _chosen_taps(
         head = make() if scale is None else make(scale=scale)
         return head.fit(*_training(codes, chosen, data, some))
 
-    best, table = choose_taps(taps, fit)
+    best, table = choose_taps(taps, np.repeat(data.labels[some], codes.views), fit)
     log.info("taps %s: cross-validated accuracy %.3f", " + ".join(best.taps), best.accuracy)
     return list(best.taps), {"tap_search": [asdict(candidate) for candidate in table], "compared_on": len(some)}
 

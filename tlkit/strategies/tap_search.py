@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tlkit.progress import progress
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tlkit.heads import Head
 
 MOST_TAPS = 3
@@ -34,15 +38,17 @@ class Candidate:
         return {**vars(self), "taps": "+".join(self.taps)}
 
 
-def choose_taps(taps: Sequence[str], fit: Fit) -> tuple[Candidate, list[Candidate]]:
-    """Find the tap, or the concatenation of up to three, with the best cross-validated accuracy.
+def choose_taps(taps: Sequence[str], labels: NDArray[np.int64], fit: Fit) -> tuple[Candidate, list[Candidate]]:
+    """Find the tap, or the concatenation of up to three, that is best by cross-validation.
 
-    Every tap is measured alone. To the best one, the tap that helps most is added, with the scaling of the best, as
-    long as that is more accurate; of equal ones, what was measured first wins.
+    Every tap is measured alone. Another one than the last is taken only if more training images are right out of fold,
+    by more than one standard error of the difference. Then the tap that helps most is added, with the same scaling, as
+    long as that helps as surely.
 
     Args:
-        taps: all to choose from, in order of depth.
-        fit: fits a head on some of them.
+        taps: all to choose from, in order of depth; the last is the usual choice.
+        labels: (n,) of the rows that heads are fitted on.
+        fit: fits a head on some of the taps.
 
     Returns:
         the choice, and everything that was measured: first each tap alone, in order of depth.
@@ -50,24 +56,36 @@ def choose_taps(taps: Sequence[str], fit: Fit) -> tuple[Candidate, list[Candidat
     most = len(taps) + sum(len(taps) - already for already in range(1, min(MOST_TAPS, len(taps))))
     with progress("comparing taps", most, "heads") as advance:
 
-        def measured(chosen: Sequence[str], scale: str | None) -> Candidate:
-            candidate = _candidate(chosen, fit(chosen, scale))
+        def measured(chosen: Sequence[str], scale: str | None) -> _Measured:
+            head = fit(chosen, scale)
             advance(1)
-            return candidate
+            scores = head.oof_scores_
+            right = np.zeros(len(labels)) if scores is None else (scores.argmax(axis=1) == labels).astype(np.float64)
+            return _candidate(chosen, head), right
 
-        table = [measured([tap], None) for tap in taps]
-        best = _best(table)
-        while len(best.taps) < min(MOST_TAPS, len(taps)):
-            wider = [measured([*best.taps, tap], best.scale) for tap in taps if tap not in best.taps]
-            table += wider
-            if _best([best, *wider]) is best:
+        every = [measured([tap], None) for tap in taps]
+        best = _better(every[-1], every)
+        while len(best[0].taps) < min(MOST_TAPS, len(taps)):
+            wider = [measured([*best[0].taps, tap], best[0].scale) for tap in taps if tap not in best[0].taps]
+            every += wider
+            if (better := _better(best, wider)) is best:
                 break
-            best = _best(wider)
-    return best, table
+            best = better
+    return best[0], [candidate for candidate, _ in every]
 
 
-def _best(candidates: Sequence[Candidate]) -> Candidate:
-    return max(candidates, key=lambda candidate: round(candidate.accuracy, 12))
+_Measured = tuple[Candidate, "NDArray[np.float64]"]  # and which rows were right out of fold
+
+
+def _better(known: _Measured, others: Sequence[_Measured]) -> _Measured:
+    """Return the best of the others if it is better than what is known by more than one standard error.
+
+    Only rows that one has right and the other wrong count (McNemar 1947); were both as good, the difference of their
+    numbers would have the square root of their sum as its standard deviation.
+    """
+    best = max(others, key=lambda measured: measured[1].mean())
+    difference = best[1] - known[1]
+    return best if difference.sum() > np.sqrt(np.square(difference).sum()) else known
 
 
 def _candidate(taps: Sequence[str], head: Head) -> Candidate:
