@@ -106,7 +106,7 @@ def test_rows_are_the_same_bits_whatever_the_batch_the_streams_and_the_other_tap
         assert list(codes) == ["pool", "layer2"]
         for tap, rows in codes.items():
             np.testing.assert_array_equal(rows, everything[tap])
-    monkeypatch.setattr("tlkit.codes.engines.openvino._cores", lambda: 24)
+    monkeypatch.setattr("tlkit.codes.engines.openvino.processors", lambda: 24)
     many = make_engine(tiny, ["pool"], cache=networks)
     assert many.batch_size == 12
     np.testing.assert_array_equal(many(pixels)["pool"], everything["pool"])
