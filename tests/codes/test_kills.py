@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from tlkit.codes.disk import Disk, Space
 
-N, BLOCK, WIDTHS = 600, 20, {"a": 700, "b": 30}
+N, BLOCK, WIDTHS = 1800, 20, {"a": 700, "b": 30}
 
 # Computes what is missing, block by block, as an extraction does; says when a block is safe.
 WORKER = """
@@ -71,12 +70,10 @@ def test_killed_processes_lose_at_most_the_block_they_wrote(kills: int, tmp_path
         worker = start(tmp_path)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
-        said: list[int] = []
-        listener = threading.Thread(target=lambda out, said: said.extend(map(int, out)), args=(worker.stdout, said))
-        listener.start()
-        time.sleep(pick.uniform(0, 0.9 / kills))
+        said = [int(worker.stdout.readline()) for _ in range(pick.randrange(1 + N // BLOCK // (2 * kills)))]
+        time.sleep(pick.uniform(0, 0.004))  # in the midst of a block
         worker.kill()
-        listener.join()
+        said += map(int, worker.stdout)
         killed += worker.wait() == -9
         worker.stdout.close()
         assert worker.stderr is not None
