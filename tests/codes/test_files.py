@@ -220,8 +220,8 @@ def test_names_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
         bad = stored(tmp_path / tap, {tap: np.ones((3, 2), np.float32)})
         with pytest.raises(TlkitError, match=r"Choose format=npy"):
             write_codes(tmp_path / name, bad, images(3))
-        write_codes(tmp_path / f"{tap}.npy", bad, images(3))
-        assert list(load(tmp_path / f"{tap}.npy").values) == [tap]
+        write_codes(tmp_path / f"{tap} in a folder", bad, images(3))
+        assert list(load(tmp_path / f"{tap} in a folder").values) == [tap]
 
 
 def test_an_index_that_names_files_elsewhere_is_refused(tmp_path: Path, codes: Codes) -> None:
