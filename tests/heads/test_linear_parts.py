@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlkit.heads.basis import basis_of, gram_matrix
-from tlkit.heads.direct import direct_step
+from tlkit.heads.direct import direct_step, each_alone, mixture_step, solved
 from tlkit.heads.losses import LOSSES, Columns
 from tlkit.heads.preconditioner import Preconditioner, second_moment
 from tlkit.heads.samples import Samples
@@ -56,14 +56,46 @@ def test_columns_taken_are_numbered_again() -> None:
     assert taken.groups() == [(1, slice(0, 2))]
 
 
-@given(active=st.integers(1, 30), d=st.integers(1, 30), seed=st.integers(0, 99), known=st.booleans())
+@given(active=st.integers(1, 30), d=st.integers(1, 30), seed=st.integers(0, 99))
 @settings(deadline=None)
-def test_direct_steps(active: int, d: int, seed: int, known: bool) -> None:
+def test_direct_steps(active: int, d: int, seed: int) -> None:
     codes, gradient = random_tensor(active, d, seed=seed), random_tensor(d, seed=seed + 1)
     bends = random_tensor(active, seed=seed + 2).abs() + 0.1
-    found = direct_step(codes, bends, gradient, codes @ codes.T if known and active <= d else None)
     hessian = np.eye(d) + (codes.T @ (bends[:, None] * codes)).numpy()
-    np.testing.assert_allclose(found, np.linalg.solve(hessian, -gradient.numpy()), rtol=1e-6, atol=1e-9)
+    expected = np.linalg.solve(hessian, -gradient.numpy())
+    np.testing.assert_allclose(direct_step(codes, bends, gradient), expected, rtol=1e-6, atol=1e-9)
+
+
+@given(active=st.integers(1, 40), d=st.integers(1, 30), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_direct_steps_from_inner_products(active: int, d: int, seed: int) -> None:
+    codes, gradient = random_tensor(50, d, seed=seed), random_tensor(d + 1, seed=seed + 1)
+    rows = torch.randperm(50, generator=torch.Generator().manual_seed(seed))[:active].sort().values
+    bends = random_tensor(active, seed=seed + 2).abs() + 0.1
+    augmented = torch.cat([codes, torch.ones(50, 1)], dim=1)[rows]
+    mixture = mixture_step(codes @ codes.T, rows, bends, augmented @ gradient)
+    expected = direct_step(augmented, bends, gradient)
+    np.testing.assert_allclose(augmented.T @ mixture - gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_a_ridge_that_float32_would_lose_is_kept() -> None:
+    matrix = (1e4 * torch.ones(200, 200)).float()
+    right = random_tensor(200).float()
+    found = solved(matrix, torch.full((200,), 0.01), right)
+    expected = np.linalg.solve(matrix.double().numpy() + 0.01 * np.eye(200), right.double().numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_work_for_each_column_leaves_the_number_of_threads_alone() -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    torch.set_num_threads(2)
+    try:
+        each_alone(seen.append, range(5))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(seen) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("free_bias", [False, True])

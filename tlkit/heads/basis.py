@@ -32,10 +32,10 @@ class Basis:
 
     @cached_property
     def _gram(self) -> torch.Tensor:
-        return gram_matrix(self.samples) if self.known is None else self.known
+        return (gram_matrix(self.samples) if self.known is None else self.known).float()
 
     def gram(self) -> torch.Tensor:
-        """Return the Gram matrix (n, n) float64; computed once."""
+        """Return the Gram matrix (n, n) float32; computed once."""
         return self._gram
 
     def coef(self, hyperplanes: torch.Tensor) -> torch.Tensor:

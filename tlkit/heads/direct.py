@@ -6,12 +6,16 @@ from a system no larger than their number (Woodbury), or than the number of dime
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import torch
 
-_WORTH = 1.0  # a multiplication in float64, in those of an iteration and all that goes with it
+_WORTH = 1.0  # a multiplication in a factorisation, in those of an iteration and all that goes with it
 
 
 def costs(active: torch.Tensor, d: int, *, gram: bool) -> torch.Tensor:
@@ -23,24 +27,66 @@ def costs(active: torch.Tensor, d: int, *, gram: bool) -> torch.Tensor:
     return _WORTH * (products + small**3 / 6)
 
 
-def direct_step(
-    codes: torch.Tensor, bends: torch.Tensor, gradient: torch.Tensor, gram: torch.Tensor | None
-) -> torch.Tensor:
-    """Solve (I + X'DX) step = -gradient in float64.
+def direct_step(codes: torch.Tensor, bends: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Solve (I + X'DX) step = -gradient.
 
     Args:
         codes: X, (a, d + 1), the active rows with their constant column.
         bends: The diagonal of D, (a,), above 0.
         gradient: (d + 1,).
-        gram: X X' (a, a) float64, where it is known and of use, which is for a <= d + 1.
     """
     import torch
 
-    codes, bends, gradient = codes.double(), bends.double(), gradient.double()
     if len(codes) > codes.shape[1]:
-        system = codes.T @ (codes * bends[:, None])
-        system.diagonal().add_(1)
-        return -torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(system))[:, 0]
-    gram = codes @ codes.T if gram is None else gram
-    inner = torch.cholesky_solve((codes @ gradient)[:, None], torch.linalg.cholesky(gram + torch.diag(1 / bends)))
-    return codes.T @ inner[:, 0] - gradient
+        return -solved(codes.T @ (codes * bends[:, None]), torch.ones_like(gradient), gradient)
+    return codes.T @ solved(codes @ codes.T, 1 / bends, codes @ gradient) - gradient
+
+
+def mixture_step(gram: torch.Tensor, rows: torch.Tensor, bends: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Return m (a,) for which X'm - gradient is the step of `direct_step`, from the inner products of all rows.
+
+    Args:
+        gram: (n, n), without the constant column.
+        rows: (a,) the active ones, ascending.
+        bends: (a,) as there.
+        scores: (a,) X @ gradient.
+    """
+    size = -(-len(rows) // 8)
+    system = gram.new_zeros(len(rows), len(rows))
+    for start in range(0, len(rows), size):  # half of it will do
+        end = start + size
+        system[start:end, :end] = gram[rows[start:end, None], rows[:end]]
+    return solved(system.add_(1), 1 / bends, scores)
+
+
+def solved(matrix: torch.Tensor, ridge: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solve (M + diag(ridge)) x = right (a,), M (a, a) positive semidefinite, of which the lower half is used.
+
+    In float64 where a factorisation in float32 might lose the ridge: its error is about the last bit of the trace.
+    """
+    import torch
+
+    double = float(ridge.min()) < torch.finfo(matrix.dtype).eps * float(matrix.trace())
+    for dtype in (torch.float64,) if double else (matrix.dtype, torch.float64):
+        system = matrix.to(dtype, copy=True)
+        system.diagonal().add_(ridge)
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if not failed:
+            break
+    return torch.cholesky_solve(right[:, None].to(dtype), factor)[:, 0].to(right.dtype)
+
+
+def each_alone(work: Callable[[int], None], columns: Sequence[int]) -> None:
+    """Do the work for each column on one processor, several at once: one right side does not keep more busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1 or len(columns) == 1:
+        for column in columns:
+            work(column)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+            list(pool.map(work, columns))
+    finally:
+        torch.set_num_threads(threads)  # the setting is that of threads to come, too

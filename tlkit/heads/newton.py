@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TOLERANCE = 2e-6
 _MOST_STEPS = 60
 _MOST_INNER = 250
-_LITTLE = 0.02
+_LITTLE = 0.1
 _NEAR = 0.25  # share of the slope along a step that may be left
 _SHORTER, _LONGER = [0.01, 0.06, 0.25, 0.6], [1.3, 2.0, 4.0, 8.0]  # lengths to try where the whole step will not do
 
@@ -50,26 +50,35 @@ class State:
 
 @dataclass(frozen=True)
 class Solution:
-    """Minimisers (d + 1, m); for each column the Newton steps taken and the share of the objective left to gain."""
+    """Where the minimum is; for each column the Newton steps taken and the share of the objective left to gain."""
 
-    theta: torch.Tensor
+    state: State
     steps: torch.Tensor
     gap: torch.Tensor
 
 
 def solve_path(problems: Problems, columns: Columns, grid: Sequence[float]) -> Iterator[Solution]:
     """Yield the solution at each C, found from the one before it or, where there is a sample, the better of two."""
-    start = guess = problems.zeros(columns)
-    sampled = problems.of_sample()
-    for C in grid:
-        here = evaluate(problems, columns, start, C)
-        if sampled is not None:
-            known = evaluate(sampled, columns, guess, C / float(problems.sample_share.mean()))
-            guess = minimise(sampled, columns, known, C / float(problems.sample_share.mean())).theta
-            here = _better(columns, here, evaluate(problems, columns, guess, C))
+    theta, sampled = problems.zeros(columns), problems.of_sample()
+    rows = float(problems.sample_share.mean())  # a sum over a sample is that much of one over all rows
+    here = evaluate(problems, columns, theta, grid[0])
+    guess = evaluate(sampled, columns, theta, grid[0] / rows) if sampled else None
+    for C, following in zip(grid, [*grid[1:], grid[-1]], strict=True):
+        if sampled and guess:
+            guess = minimise(sampled, columns, guess, C / rows).state
+            here = _better(columns, here, evaluate(problems, columns, guess.theta, C))
+            guess = _at_other_C(problems, columns, guess, following / C)
         found = minimise(problems, columns, here, C)
-        start = found.theta
         yield found
+        here = _at_other_C(problems, columns, found.state, following / C)
+
+
+def _at_other_C(problems: Problems, columns: Columns, here: State, times: float) -> State:
+    """Return the state at the same hyperplanes for a C that is so many times as large: only a sum is weighed anew."""
+    penalised = problems.penalised(here.theta)
+    penalty = together((penalised * penalised).sum(0).double() / 2, columns)
+    gradient, value = penalised + times * (here.gradient - penalised), penalty + times * (here.value - penalty)
+    return State(here.theta, gradient, times * here.curvature, value, [])
 
 
 def _better(columns: Columns, here: State, there: State) -> State:
@@ -91,23 +100,24 @@ def minimise(problems: Problems, columns: Columns, here: State, C: float) -> Sol
     """Return the minimisers at one C; columns that are done are not computed any more."""
     import torch
 
-    start = here.theta
-    theta, m = start.clone(), start.shape[1]
-    steps = torch.zeros(m, dtype=torch.int64, device=start.device)
-    gaps = torch.zeros(m, device=start.device)
-    open_ = torch.arange(m, device=start.device)
+    m, device = here.theta.shape[1], here.theta.device
+    reached = State(here.theta.clone(), here.gradient.clone(), here.curvature.clone(), here.value.clone(), [])
+    steps, gaps = torch.zeros(m, dtype=torch.int64, device=device), torch.zeros(m, device=device)
+    open_, open_problems = torch.arange(m, device=device), torch.arange(len(here.value), device=device)
     stuck = torch.zeros_like(here.value, dtype=torch.bool)
     for number in range(_MOST_STEPS + 1):
         step, gap = _newton_step(problems, columns, here, C)
-        theta[:, open_], steps[open_], gaps[open_] = here.theta, number, gap[columns.problem].float()
+        steps[open_], gaps[open_] = number, gap[columns.problem].float()
+        reached.theta[:, open_], reached.gradient[:, open_] = here.theta, here.gradient
+        reached.curvature[open_], reached.value[open_problems] = here.curvature, here.value
         unsolved = (gap > TOLERANCE) & ~stuck
         if number == _MOST_STEPS or not unsolved.any():
             break
         kept = unsolved[columns.problem]
         here, open_, step = _take(here, kept, unsolved), open_[kept], step[:, kept]
-        columns = columns.take(kept)
+        columns, open_problems = columns.take(kept), open_problems[unsolved]
         here, stuck = _search(problems, columns, here, step, C)
-    return Solution(theta, steps, gaps)
+    return Solution(reached, steps, gaps)
 
 
 def evaluate(problems: Problems, columns: Columns, theta: torch.Tensor, C: float) -> State:
@@ -196,10 +206,10 @@ def _solve(problems: Problems, columns: Columns, here: State, C: float) -> tuple
         residual -= length[columns.problem] * bent
         active &= number * more > _LITTLE * gain
         late = active & (number >= patience)
-        for column in late.nonzero()[:, 0].tolist():
-            problems.slow.add(columns.name(column))
-            step[:, column] = _direct(problems, columns, here, column, C)
-            gain[column] = -(step[:, column] @ here.gradient[:, column]) / 2
+        if late.any():
+            problems.slow.update(columns.name(column) for column in late.nonzero()[:, 0].tolist())
+            step[:, late] = _direct(problems, columns, here, late, C)
+            gain[late] = -(step[:, late] * here.gradient[:, late]).sum(0) / 2
         active &= ~late
         if not active.any():
             break
@@ -246,17 +256,32 @@ def _diagonals(here: State) -> list[torch.Tensor]:
     return [hessian.diagonal for _, hessian in here.hessian if hessian.diagonal is not None]
 
 
-def _direct(problems: Problems, columns: Columns, here: State, column: int, C: float) -> torch.Tensor:
-    """Return the step (d + 1,) of one column by factorisation."""
+def _direct(problems: Problems, columns: Columns, here: State, late: torch.Tensor, C: float) -> torch.Tensor:
+    """Return the steps (d + 1, l) of the columns that are `late` (m,), by factorisation."""
     import torch
 
-    from tlkit.heads.direct import direct_step
+    from tlkit.heads.direct import direct_step, each_alone, mixture_step
 
-    diagonal = torch.cat([block[:, column] for block in _diagonals(here)])
-    rows, subset, gram = diagonal.nonzero()[:, 0], columns.subset[column], problems.sample.gram
-    known = None if gram is None or len(rows) > len(here.theta) else gram()[rows[:, None], rows] + 1
-    bends = diagonal[rows] * (C / problems.sample_share[subset])
-    return direct_step(problems.augmented(rows, subset), bends, here.gradient[:, column], known).float()
+    part, gradient, gram = columns.take(late), here.gradient[:, late], problems.sample.gram
+    bends = torch.cat([block[:, late] for block in _diagonals(here)]) * (C / problems.sample_share[part.subset])
+    active = [bend.nonzero()[:, 0] for bend in bends.T]
+    step, mixture = torch.zeros_like(gradient), torch.zeros_like(bends)
+    scores = torch.addmm(gradient[-1], problems.sample.block(slice(None)), gradient[:-1]) if gram else mixture
+
+    def work(column: int) -> None:
+        rows = active[column]
+        if gram is None or len(rows) > len(gradient):
+            codes = problems.augmented(rows, part.subset[column])
+            step[:, column] = direct_step(codes, bends[rows, column], gradient[:, column])
+        else:
+            mixture[rows, column] = mixture_step(gram(), rows, bends[rows, column], scores[rows, column])
+            step[:, column] = -gradient[:, column]
+
+    each_alone(work, range(len(active)))
+    if gram is not None:
+        step[:-1].addmm_(problems.sample.block(slice(None)).T, mixture)
+        step[-1] += mixture.sum(0)
+    return step
 
 
 def _search(

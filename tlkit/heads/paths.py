@@ -100,11 +100,11 @@ def one_by_one(task: Task, rows: Labels) -> Path:
     problems = Problems(task.loss, samples, samples, members[0], preconditioner, task.free_bias)
     columns = task.columns([rows])
     solutions = list(solve_path(problems, columns, task.grid))
-    theta = torch.cat([solution.theta for solution in solutions], dim=1)
+    theta = torch.cat([solution.state.theta for solution in solutions], dim=1)
     coef = basis.coef(theta[:-1]).T.cpu().numpy() / scale
     offset = theta[-1].cpu().numpy() - coef @ mean[0]
     parts = zip(np.split(coef, len(task.grid)), np.split(offset, len(task.grid)), strict=True)
-    return Path([task.affine(rows, *part) for part in parts], [_record(solution) for solution in solutions])
+    return Path([task.affine(rows, *part) for part in parts], [_record(s.steps, s.gap) for s in solutions])
 
 
 def side_by_side(task: Task, subsets: Sequence[Labels], done: Callable[[int], object], *, stream: bool) -> list[Path]:
@@ -131,17 +131,15 @@ def side_by_side(task: Task, subsets: Sequence[Labels], done: Callable[[int], ob
             done(len(subsets) * sum(map(len, found)) // work)
     paths = [Path([], []) for _ in subsets]
     for at_one_C in zip(*found, strict=True):
-        solution = Solution(*(torch.cat([getattr(x, name) for x in at_one_C], dim=-1) for name in _FIELDS))
-        coef, offset = (tensor.double().cpu().numpy() for tensor in problems.maps(solution.theta, columns))
+        theta = torch.cat([solution.state.theta for solution in at_one_C], dim=1)
+        steps, gap = (torch.cat([getattr(s, name) for s in at_one_C]) for name in ("steps", "gap"))
+        coef, offset = (tensor.double().cpu().numpy() for tensor in problems.maps(theta, columns))
         coef = coef.T / unit
         offset = offset - coef @ centre
         for number, own in columns.groups():
             paths[number].maps.append(task.affine(subsets[number], coef[own], offset[own]))
-            paths[number].convergence.append(_record(solution, own))
+            paths[number].convergence.append(_record(steps[own], gap[own]))
     return paths
-
-
-_FIELDS = ("theta", "steps", "gap")
 
 
 def _scaling(task: Task, codes: Rows, members: NDArray[np.float32]) -> tuple[Matrix, Matrix]:
@@ -184,6 +182,6 @@ def _parts(columns: Columns, problems: Problems) -> list[torch.Tensor]:
     return list(torch.arange(len(columns.label), device=columns.label.device).tensor_split(limits[1:]))
 
 
-def _record(solution: Solution, own: slice = slice(None)) -> dict[str, Any]:
-    gap = float(solution.gap[own].max())
-    return {"steps": int(solution.steps[own].max()), "gradient": gap, "converged": gap <= TOLERANCE}
+def _record(steps: torch.Tensor, gap: torch.Tensor) -> dict[str, Any]:
+    worst = float(gap.max())
+    return {"steps": int(steps.max()), "gradient": worst, "converged": worst <= TOLERANCE}

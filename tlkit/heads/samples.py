@@ -24,7 +24,7 @@ class Samples:
 
     codes: float32 tensor (n, d) on the device, or a table that each pass reads again. shift, scale: (d,) float64, or
     None; what comes out of a table is (codes - shift) / scale. labels: (n,) int64 tensor. members: (n, f) float32
-    tensor of 0 and 1. gram: Returns the Gram matrix (n, n) float64, where it is small enough to have.
+    tensor of 0 and 1. gram: Returns the Gram matrix (n, n) float32, where it is small enough to have.
     """
 
     codes: torch.Tensor | Rows
