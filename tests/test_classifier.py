@@ -77,7 +77,9 @@ def test_trained_weights_belong_to_the_classifier(described: bool, images: list[
         for parameter in module.parameters():
             parameter.mul_(1.01)
     origin = Weights("fine-tuned from sha256 abc", state_digest(module), 0, trained=True)
-    head = TrainedHead.of(np.eye(2, 512, dtype=np.float32), np.zeros(2, np.float32), np.empty((0, 2)), np.empty(0, int))
+    head = TrainedHead.of(
+        np.eye(2, 512, dtype=np.float32), np.zeros(2, np.float32), np.empty((0, 2), np.float32), np.empty(0, int)
+    )
     tuned = replace(backbone, module=module, weights=origin)
     fitted = Classifier(("a", "b"), tuned, ("pool",), head, {}, CodesStore().recipe)
     expected = fitted.predict_proba(images)
