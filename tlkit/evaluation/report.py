@@ -37,6 +37,10 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
+    if "kept" in training:
+        named = {"validation": training["validation_accuracy"], "before training": training["start_accuracy"]}
+        found = [f"{name} {value:.3f}" for name, value in named.items() if value is not None]
+        return f"{training['kept']} is kept; accuracy: {', '.join(found) or 'not measured'}"
     accuracy = training["cv_accuracy"]
     measured = "too few images to cross-validate" if accuracy is None else f"cross-validated accuracy {accuracy:.3f}"
     values = {name: value if isinstance(value, str) else f"{value:g}" for name, value in training["chosen"].items()}
