@@ -164,7 +164,9 @@ def test_random_weights_and_several_processes_are_refused(data: ImageData, monke
         scratch(bare, data, resources())
 
 
-def test_settings_are_validated_by_name() -> None:
+def test_settings_are_documented_and_validated_by_name() -> None:
+    assert "    layer_decay: each stage has" in (partial.__doc__ or "")
+    assert "settings:" not in (scratch.__doc__ or "")
     settings = {"name": "full", "epocs": 3, "augment": "standrad", "lr": "fast", "train_last": 1}
     with pytest.raises(UsageError) as caught:
         validate.check_plugin("strategy", settings)

@@ -1,6 +1,7 @@
 """The loop: schedules, the average, the best epoch, and what goes through to Lightning."""
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ def run(
     settings: Settings,
     trainer: Mapping[str, Any],
     folder: Path | None = None,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> FineTuning:
     torch.manual_seed(1)
     network = Network(backbone, 10)
-    plan = Plan(policy, rates(backbone, settings, 32), settings, backbone.preprocess, torch.ones(10), 1)
+    plan = Plan(policy, rates(backbone, settings, 32), settings, backbone.preprocess, torch.ones(10), 1, advance)
     module = FineTuning(network, plan)
     learned, judged = data.select(range(100)), data.select(range(100, 150))
     training = training_loader(learned, augmented(backbone.preprocess, settings), settings.batch_size, 1, 1)
@@ -113,9 +115,34 @@ def test_early_stopping_and_the_trainers_own_settings(tiny: Backbone, digits: Im
     assert blind.best is None
 
 
-def test_several_devices_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"trainer\.devices=2: .*one device so far"):
-        check_trainer({"devices": 2})
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ({"devices": 2}, r"trainer\.devices=2: .*one device so far"),
+        ({"precision": "bf16-true"}, r"trainer\.precision=bf16-true: .*bf16-mixed"),
+        ({"max_epochs": -1}, r"trainer\.max_epochs=-1"),
+    ],
+)
+def test_what_fine_tuning_cannot_do_is_refused(trainer: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_trainer(trainer)
+
+
+def test_accumulated_batches_are_one_step_of_the_average(tiny: Backbone, digits: ImageData) -> None:
+    trainer = {"max_epochs": 2, "accelerator": "cpu", "accumulate_grad_batches": 3}
+    module = run(tiny, digits, Policy(4), Settings(ema=0.9), trainer)
+    assert module.average is not None
+    assert int(module.average.n_averaged) == module.trainer.global_step == 2
+
+
+def test_ctrl_c_is_ctrl_c(tiny: Backbone, digits: ImageData) -> None:
+    def interrupt(images: int) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, digits, Policy(4), Settings(), {"accelerator": "cpu"}, advance=interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def fit(
     _refuse_ranks()
     started = time.perf_counter()
     data = _readable(validation_split(data, resources.seed), backbone, resources, codes=probe)
+    log.info("%d images to learn from, %d to choose the epoch by", len(data.rows("train")), len(data.rows("val")))
     start = _probe(backbone, data, resources, settings) if probe else None
     images_a_step = settings.batch_size * int(resources.trainer.get("accumulate_grad_batches", 1))
     chosen_rates = rates(backbone, settings, images_a_step, scratch=strategy == "scratch")

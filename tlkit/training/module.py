@@ -98,6 +98,7 @@ class FineTuning(pl.LightningModule):
         self._mix = _mixing(plan.settings, len(plan.class_weights))
         self._seen: list[Batch] = []
         self._losses: list[Tensor] = []
+        self._averaged = 0  # steps
 
     @property
     def judged(self) -> Network:
@@ -137,9 +138,10 @@ class FineTuning(pl.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
-        """Move the average, and the bar."""
-        if self.average is not None:
+        """Move the average, if there was a step, and the bar."""
+        if self.average is not None and self.trainer.global_step > self._averaged:
             self.average.update_parameters(self.network)
+            self._averaged = self.trainer.global_step
         self.plan.advance(len(batch[1]))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from tlkit.errors import UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_FIELDS = "    settings: the fields of `tlkit.training.Settings`."
 _SHARES = ("warmup", "label_smoothing", "random_erasing", "color_jitter")  # 0 to 1
 _STRENGTHS = ("mixup", "cutmix")  # 0 and above
 
@@ -85,11 +86,13 @@ class Settings:
 
 
 def with_settings(function: _F) -> _F:
-    """Give a strategy the fields of `Settings` as keyword-only parameters, in place of its `**settings`."""
+    """Give a strategy the fields of `Settings`, and their docs, as keyword-only parameters in place of `**settings`."""
     own, shared = inspect.signature(function), inspect.signature(Settings)
     hints = typing.get_type_hints(Settings)
     fields = [p.replace(annotation=hints[name]) for name, p in shared.parameters.items()]
     kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
     function.__signature__ = own.replace(parameters=[*kept, *fields])  # type: ignore[attr-defined]
     function.__annotations__ |= hints
+    told = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")[2]
+    function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(_FIELDS, told)
     return function

@@ -59,9 +59,10 @@ def train(
             "devices": 1,
             "log_every_n_steps": 10,
             "default_root_dir": folder or scratch,
+            "callbacks": callbacks,
         }
         with _interruptible():
-            pl.Trainer(**{**usual, **trainer}, callbacks=callbacks).fit(module, training, validation)
+            pl.Trainer(**{**usual, **trainer}).fit(module, training, validation)
     network = module.judged
     if module.best is not None:
         network.load_state_dict(module.best[1])
@@ -70,14 +71,21 @@ def train(
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
-    """Refuse what fine-tuning cannot do yet.
+    """Refuse what fine-tuning cannot do.
 
     Raises:
-        UsageError: several devices or machines.
+        UsageError: several devices or machines, weights of half precision, or no end.
     """
     for key in ("devices", "num_nodes"):
         if trainer.get(key, 1) not in (1, "1"):
             raise UsageError(f"trainer.{key}={trainer[key]}: fine-tuning uses one device so far. Leave it out.")
+    if str(trainer.get("precision", "")).endswith("-true") and trainer["precision"] != "32-true":
+        raise UsageError(
+            f"trainer.precision={trainer['precision']}: the steps of fine-tuning are too small for such weights. Take "
+            "bf16-mixed or 16-mixed."
+        )
+    if (trainer.get("max_epochs") or EPOCHS) < 1:
+        raise UsageError(f"trainer.max_epochs={trainer['max_epochs']}: give a number of epochs, at least 1.")
 
 
 @contextmanager
