@@ -27,13 +27,17 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
     run = shlex.quote(run_dir)
     lines = [
         "",
-        f"{classifier.backbone.name}, {training['strategy']} ({training['head']}) on {'+'.join(classifier.taps)}: "
-        f"{_chosen(training)}",
+        f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}",
         *_measured(images, metrics),
         f"results: {run_dir}",
         f"next:    tlkit predict run={run} images=FOLDER",
     ]
     return "\n".join(lines)
+
+
+def _what(classifier: Classifier) -> str:
+    trained = "kept" in classifier.training
+    return "" if trained else f" ({classifier.training['head']}) on {'+'.join(classifier.taps)}"
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
