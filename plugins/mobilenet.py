@@ -13,8 +13,16 @@ def mobilenetv1_100(*, weights: str | None = "pretrained") -> Backbone:
     return from_timm(
         "mobilenetv1_100",
         weights=weights,
-        # The paper names the optimiser ("RMSprop with asynchronous gradient descent"), and none of the numbers.
-        recipe=Recipe(optimizer="rmsprop", lr=None, batch_size=None, momentum=None, weight_decay=None, schedule=None),
+        # The paper names RMSprop and none of the numbers; these are those of the authors' own script,
+        # research/slim/nets/mobilenet_v1_train.py in tensorflow/models.
+        recipe=Recipe(
+            optimizer="sgd",
+            lr=0.045,
+            batch_size=64,
+            momentum=None,
+            weight_decay=4e-5,
+            schedule="times 0.94 every 2.5 epochs",
+        ),
         reference=Reference(
             paper="MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
             authors="Howard et al.",

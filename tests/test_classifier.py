@@ -1,20 +1,28 @@
 """A classifier that was saved is the one that was fitted."""
 
 import json
+import shutil
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tlkit_plugins.tiny import FOLDER
 
 from tlkit import registry
+from tlkit.backbones import Backbone, Weights, state_digest
 from tlkit.classifier import Classifier
 from tlkit.codes import CodesStore
 from tlkit.data import ImageData, prepare
 from tlkit.errors import TlkitError
+from tlkit.heads import TrainedHead
 from tlkit.strategies import Resources
 from tlkit.strategies.linear_probe import linear_probe
 
@@ -55,7 +63,51 @@ def test_save_and_load_give_the_same_bits(
     loaded = Classifier.load(tmp_path)
     np.testing.assert_array_equal(loaded.predict_proba(images), fitted.predict_proba(images))
     assert (loaded.classes, loaded.taps, loaded.training) == (fitted.classes, fitted.taps, fitted.training)
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_trained_weights_belong_to_the_classifier(described: bool, images: list[Image.Image], tmp_path: Path) -> None:
+    folder = _published(tmp_path / "published")
+    weights = str(folder if described else folder / "model.safetensors")
+    backbone: Backbone = registry.build("backbone", {"name": "timm", "model": "resnet10t", "weights": weights})
+    assert backbone.preprocess.input_size == (3, 48, 48)
+    module = deepcopy(backbone.module)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1.01)
+    origin = Weights("fine-tuned from sha256 abc", state_digest(module), 0, trained=True)
+    head = TrainedHead.of(
+        np.eye(2, 512, dtype=np.float32), np.zeros(2, np.float32), np.empty((0, 2), np.float32), np.empty(0, int)
+    )
+    tuned = replace(backbone, module=module, weights=origin)
+    fitted = Classifier(("a", "b"), tuned, ("pool",), head, {}, CodesStore().recipe)
+    expected = fitted.predict_proba(images)
+    fitted.save(tmp_path / "first")
+    shutil.rmtree(folder)
+    Classifier.load(tmp_path / "first").save(tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    loaded = Classifier.load(tmp_path / "second")
+    assert loaded.backbone.weights == origin
+    assert loaded.backbone.preprocess == backbone.preprocess
+    np.testing.assert_array_equal(loaded.predict_proba(images), expected)
+    path = tmp_path / "second" / "backbone" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(TlkitError, match="fitted on other weights"):
+        Classifier.load(tmp_path / "second")
+
+
+def _published(folder: Path) -> Path:
+    """Write random weights in timm's layout; the description has settings that the architecture alone does not tell."""
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {"stem_width": 16}
+    folder.mkdir()
+    module = timm.create_model("resnet10t", num_classes=3, **arguments)
+    save_file(module.state_dict(), folder / "model.safetensors")
+    shown = {"num_classes": 3, "input_size": [3, 48, 48], "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 1.0]}
+    record = {"architecture": "resnet10t", "num_classes": 3, "model_args": arguments, "pretrained_cfg": shown}
+    (folder / "config.json").write_text(json.dumps(record))
+    return folder
 
 
 def test_one_row_a_file_also_for_unreadable_ones(fitted: Classifier, images: list[Image.Image], tmp_path: Path) -> None:
@@ -89,7 +141,7 @@ def test_text_is_a_path(fitted: Classifier, images: list[Image.Image], tmp_path:
 
 
 def test_other_weights_are_refused(fitted: Classifier, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     fitted.save(tmp_path / "model")
     source = FOLDER
@@ -112,6 +164,7 @@ def test_other_weights_are_refused(fitted: Classifier, tmp_path: Path) -> None:
         (lambda record: record["backbone"].update(name="os.system"), "no backbone called 'os.system'"),
         (lambda record: record["backbone"].update(_target_="os.system"), "_target_: no such setting"),
         (lambda record: record.update(sha256=1), "sha256 must be text"),
+        (lambda record: record["weights"].update(path="x"), "weights must say"),
         (lambda record: record["classes"].append("9"), "no class twice"),
         (lambda record: record["codes"].update(views="six_crop"), "does not say how its codes were made"),
         (lambda record: record["codes"].update(pooling=3), "does not say how its codes were made"),

@@ -18,6 +18,7 @@ LAYERS = [
     ["data"],
     ["backbones"],
     ["codes", "heads"],
+    ["training"],
     ["classifier", "testing"],
     ["strategies", "evaluation"],
     ["runs", "plugin_list", "plots"],

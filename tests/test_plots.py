@@ -196,6 +196,24 @@ def test_save_writes_the_format_of_the_ending(ending: str, start: bytes, tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("epochs", "start"), [(0, None), (1, 0.5), (4, None), (40, 0.97)])
+def test_training_curves_have_a_line_each_and_mark_the_best_epoch(epochs: int, start: float | None) -> None:
+    rows = [
+        {"epoch": n, "train_loss": 1 / n, "val_loss": 1.5 / n, "val_accuracy": 0.9 - 0.1 * (n != 2)}
+        for n in range(1, epochs + 1)
+    ]
+    figure = plots.training_curves(rows, start)
+    drawn(figure)
+    top, bottom = figure.axes
+    assert [line.get_label() for line in top.lines] == ["training (augmented)", "validation"]
+    assert [len(np.atleast_1d(line.get_xdata())) for line in top.lines] == [epochs, epochs]
+    marked = [line for line in bottom.lines if line.get_label() == "best epoch"]
+    assert len(marked) == (epochs > 0)
+    if epochs:
+        assert np.atleast_1d(marked[0].get_xdata()).tolist() == [min(2, epochs)]
+    assert (start is not None) == any(line.get_label() == "before training" for line in bottom.lines)
+
+
 def test_pictures_are_not_huge(tmp_path: Path) -> None:
     plots.save(plots.confusion_matrix(counts(102), [f"class {i}" for i in range(102)]), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:

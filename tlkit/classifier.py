@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit import files, registry, tables, validate
+from tlkit.backbones.contract import Weights
 from tlkit.backbones.taps import Pooling, codes_width
+from tlkit.backbones.weights import save_network
 from tlkit.codes import RECIPE, Codes, CodesStore, Rows, known_taps
 from tlkit.data import Image, as_images
 from tlkit.data.views import view_names
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 _RECORD = "classifier.json"
-_WEIGHTS = "backbone.safetensors"
+_WEIGHTS = Path("backbone", "model.safetensors")
+_ORIGIN = {field.name for field in fields(Weights)} - {"class_names"}  # what is told of weights
 _BLOCK_BYTES = 64_000_000  # of codes that are in memory at once
 
 
@@ -108,14 +111,13 @@ class Classifier:
     def save(self, folder: Path) -> None:
         """Write the classifier: JSON and safetensors, nothing executable.
 
-        Frozen weights that came from a file or a hub are recorded by source and sha256; others are written out.
+        Frozen weights that came from a file or a hub are recorded by source and sha256; random and trained ones, which
+        are nowhere else, are written out.
         """
         folder.mkdir(parents=True, exist_ok=True)
         spec = dict(self.backbone.spec)
-        if self.backbone.weights is None:
-            from safetensors.torch import save as to_bytes
-
-            files.write_bytes(folder / _WEIGHTS, to_bytes(self.backbone.module.state_dict()))
+        if self.backbone.weights is None or self.backbone.weights.trained:
+            save_network(self.backbone, folder / _WEIGHTS)
             spec["weights"] = None
         save_head(self.head, folder)
         record = {
@@ -143,8 +145,10 @@ class Classifier:
             TlkitError: the folder holds no classifier, or the weights are not the ones it was fitted on.
         """
         record = _read_record(folder / _RECORD)
+        origin = record["weights"] or {}
+        trained = origin.get("trained") is True
         spec = dict(record["backbone"])
-        if weights is not None or record.get("sha256") is None:
+        if weights is not None or trained or record.get("sha256") is None:
             spec["weights"] = weights or str(folder / _WEIGHTS)
         validate.check_plugin("backbone", spec)
         backbone: Backbone = registry.build("backbone", spec)
@@ -158,6 +162,8 @@ class Classifier:
             raise TlkitError(
                 f"{folder} was fitted with the preprocess {record['preprocess']}, not {backbone.preprocess}."
             )
+        if trained:
+            backbone = replace(backbone, weights=Weights(**origin))
         head = load_head(folder)
         taps = tuple(known_taps(backbone, record["taps"], f"{folder}: taps"))
         recipe = _checked_recipe(record["codes"], folder)
@@ -188,7 +194,7 @@ def _provenance(backbone: Backbone) -> dict[str, Any] | None:
     """Say where the weights came from, without the names of the classes that they were trained on."""
     if backbone.weights is None:
         return None
-    return {key: value for key, value in asdict(backbone.weights).items() if key != "class_names"}
+    return {key: value for key, value in asdict(backbone.weights).items() if key in _ORIGIN}
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -203,6 +209,8 @@ def _read_record(path: Path) -> dict[str, Any]:
     wanted = {"classes": list, "taps": list, "codes": dict, "backbone": dict, "preprocess": dict, "training": dict}
     if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
         raise TlkitError(f"{path}: not a saved classifier: it lacks some of {', '.join(wanted)}.")
+    if not isinstance(origin := record.get("weights"), dict | None) or (origin and origin.keys() != _ORIGIN):
+        raise TlkitError(f"{path}: weights must say {', '.join(sorted(_ORIGIN))}, or be null.")
     names = [*record["classes"], *record["taps"]]
     if not all(isinstance(name, str) for name in names) or len({*record["classes"]}) < len(record["classes"]):
         raise TlkitError(f"{path}: classes and taps must be names, and no class twice.")

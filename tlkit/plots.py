@@ -115,6 +115,38 @@ def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]
     return figure
 
 
+def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None = None) -> Figure:
+    """Draw losses and validation accuracy over the epochs, the best one marked.
+
+    Args:
+        epochs: rows with "epoch", "train_loss", "val_loss" and "val_accuracy"; there may be none.
+        start: validation accuracy before the first epoch, if it was measured.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (top, bottom) = _stacked(6.0, 5.5, ratios=(1, 1))
+    x, train, val, accuracy = (
+        np.array([row[name] for row in epochs]) for name in ("epoch", "train_loss", "val_loss", "val_accuracy")
+    )
+    top.plot(x, train, color=_GREY, marker="o", markersize=3, label="training (augmented)")
+    top.plot(x, val, color=_BLUE, marker="o", markersize=3, label="validation")
+    top.set(ylabel="loss", ylim=(0, None))
+    bottom.plot(x, accuracy, color=_BLUE, marker="o", markersize=3)
+    if start is not None:
+        bottom.axhline(start, color=_ORANGE, linestyle="--", linewidth=1.2, label="before training")
+    if len(x):
+        best = max(range(len(x)), key=lambda row: (accuracy[row], -val[row]))
+        bottom.plot(
+            x[best], accuracy[best], color=_ORANGE, marker="D", markersize=9, linestyle="none", label="best epoch"
+        )
+    bottom.set(xlabel="epoch", ylabel="validation accuracy")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    return figure
+
+
 def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
     """Draw how often predictions of each confidence are right (Guo et al. 2017, figure 1), and how many there are.
 
@@ -158,11 +190,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _stacked(width: float, height: float) -> tuple[Figure, tuple[Axes, Axes]]:
+def _stacked(width: float, height: float, ratios: tuple[int, int] = (3, 1)) -> tuple[Figure, tuple[Axes, Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=ratios)
     return figure, (top, bottom)
 
 

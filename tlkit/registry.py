@@ -20,8 +20,8 @@ KINDS = ("backbone", "data", "strategy")  # what a user chooses by name
 def entry_points(kind: str) -> dict[str, list[EntryPoint]]:
     """Every installed plugin of a kind, by name; several distributions may claim one name.
 
-    >>> sorted(entry_points("strategy"))[0]
-    'linear_probe'
+    >>> sorted(entry_points("strategy"))
+    ['full', 'linear_probe', 'partial', 'scratch']
     """
     found: dict[str, list[EntryPoint]] = {}
     for ep in installed(group=GROUPS[kind]):

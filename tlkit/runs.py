@@ -7,6 +7,8 @@ predictions.csv    file, label, predicted, probability, p(CLASS)... of the held-
 data.json          source, counts, duplicates, placeholders, unreadable files
 environment.json   versions and machine
 taps.csv           what strategy.tap=auto compared
+stages.csv         what was trained and how fast, stage by stage
+training/          what the training logged
 *.png              pictures
 log.txt            what was printed
 metrics.json       what came out; written last
@@ -25,7 +27,8 @@ from tlkit import files
 from tlkit.errors import TlkitError, did_you_mean
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
-_TABLES = ("predictions.csv", "taps.csv", "index.parquet")
+_FOLDERS = (MODEL, "training")
+_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "index.parquet")
 _NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "environment.json", *_TABLES)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
@@ -54,7 +57,8 @@ def directory(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Path]:
 
 def _discard(run_dir: Path) -> None:
     """Remove what a run wrote, and nothing else that may have come into its folder meanwhile."""
-    shutil.rmtree(run_dir / MODEL, ignore_errors=True)
+    for name in _FOLDERS:
+        shutil.rmtree(run_dir / name, ignore_errors=True)
     for path in run_dir.iterdir() if run_dir.is_dir() else ():
         if path.name in _NAMES or path.suffix in _SUFFIXES:
             path.unlink(missing_ok=True)

@@ -123,14 +123,14 @@ def fit(
             inspection = inspect(images)
         log.info(report.of_data(images, inspection))
         network = build_backbone(backbone, seed)
-        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed))
+        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed, out))
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
         metrics, predictions, _ = measure(classifier, images, held_out, store)
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
-        _write_search(classifier.training, out)
+        _write_training(classifier.training, out)
         _write_data(out, images, inspection)
         _write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, _short(out)))
@@ -433,19 +433,21 @@ def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame
     files.write_json(out / runs.METRICS, metrics)
 
 
-def _write_search(training: Mapping[str, Any], out: Path) -> None:
-    """Draw how cross-validation chose the regularisation, and tabulate and draw how it chose the taps, if it did."""
+def _write_training(training: Mapping[str, Any], out: Path) -> None:
+    """Tabulate and draw how the classifier came about: regularisation and taps that were chosen, stages, epochs."""
     import pandas as pd
 
     from tlkit import plots, tables
 
-    parameter, table, chosen = training["parameter"], training["cv"], training["chosen"]
-    if parameter is not None and len({*table[parameter]}) > 1:
-        plots.save(plots.regularisation(parameter, table, chosen), out / "regularisation.png")
+    if (parameter := training.get("parameter")) and len({*training["cv"][parameter]}) > 1:
+        plots.save(plots.regularisation(parameter, training["cv"], training["chosen"]), out / "regularisation.png")
     if search := training.get("tap_search"):
         listed = pd.DataFrame(search).assign(taps=["+".join(candidate["taps"]) for candidate in search])
         tables.write(listed, out / "taps.csv")
         plots.save(plots.accuracy_by_depth(search, training["taps"]), out / "accuracy_by_depth.png")
+    if stages := training.get("stages"):
+        tables.write(pd.DataFrame(stages), out / "stages.csv")
+        plots.save(plots.training_curves(training["epochs"], training["start_accuracy"]), out / "training.png")
 
 
 def _short(path: Path) -> str:

@@ -27,7 +27,7 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
         UsageError: `weights` is none of these.
         TlkitError: they do not fit the network.
     """
-    from tlkit.backbones import Reference, from_timm
+    from tlkit.backbones import Recipe, Reference, from_timm
     from tlkit.data import Preprocess
 
     config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
@@ -35,6 +35,10 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
         config["architecture"],
         weights=str(FOLDER) if weights == "pretrained" else weights,
         name="tiny",
+        # The defaults of `pretrain`, with two processes.
+        recipe=Recipe(
+            optimizer="adamw", lr=5e-3, batch_size=128, momentum=None, weight_decay=0.05, schedule="one cycle"
+        ),
         reference=Reference(
             paper="Improving Fractal Pre-training",
             authors="Connor Anderson, Ryan Farrell",

@@ -56,6 +56,7 @@ class Weights:
         url: Where they, or their description, were published.
         dataset: What they were trained on, such as "ImageNet-1k".
         class_names: Names of the classifier's outputs, in order.
+        trained: Whether a strategy made them: then they are nowhere but in the classifier that is saved with them.
     """
 
     source: str
@@ -65,13 +66,14 @@ class Weights:
     url: str | None = None
     dataset: str | None = None
     class_names: tuple[str, ...] | None = None
+    trained: bool = False
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How the network was trained originally; None where the paper does not say."""
 
-    optimizer: Literal["sgd", "rmsprop"]
+    optimizer: Literal["sgd", "rmsprop", "adamw"]
     lr: float | None
     batch_size: int | None
     momentum: float | None

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from tlkit.backbones.contract import Weights
 from tlkit.backbones.hub import fetch_published, published_config
 from tlkit.backbones.stages import classifier_parameters
-from tlkit.backbones.weights import load_weights, read_tensors, safe_file, state_digest
+from tlkit.backbones.weights import CONFIG, FILE, load_weights, read_tensors, safe_file, state_digest
 from tlkit.errors import TlkitError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_CONFIG, _FILE = "config.json", "model.safetensors"
 _DATASETS = {"in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-21k", "in22k": "ImageNet-22k"}
 
 
@@ -75,26 +74,26 @@ def _find(architecture: str, weights: str) -> _Source:
         repository, file = fetch_published(architecture)
         return _Source(repository, architecture, file, described=True, url=f"https://huggingface.co/{repository}")
     path = Path(weights).expanduser()
-    if path.name == _FILE and path.with_name(_CONFIG).is_file():
+    if path.name == FILE and path.with_name(CONFIG).is_file():
         path = path.parent  # padding and preprocess are in the config.json beside it
     if path.is_dir():
         file = _only_safe(path)
-        _check_architecture(path / _CONFIG, architecture)
+        _check_architecture(path / CONFIG, architecture)
         return _Source(weights, f"local-dir:{path}", file, described=True)
     if path.is_file():
         return _Source(weights, architecture, safe_file(path), described=False)
     raise UsageError(
-        f"backbone.weights={weights}: no such file or folder. It is 'pretrained', a folder with {_CONFIG} and {_FILE}, "
+        f"backbone.weights={weights}: no such file or folder. It is 'pretrained', a folder with {CONFIG} and {FILE}, "
         "a .safetensors file, or null. A tag of published weights is part of the name: backbone=timm/resnet50.a1_in1k."
     )
 
 
 def _only_safe(folder: Path) -> Path:
-    if (folder / _FILE).is_file():
-        return folder / _FILE
+    if (folder / FILE).is_file():
+        return folder / FILE
     others = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pth", ".pt", ".safetensors"})
     found = f", only {', '.join(others)}; pickles are never read" if others else ""
-    raise TlkitError(f"{folder} has no {_FILE}{found}. Fetch or convert the weights to {_FILE}.")
+    raise TlkitError(f"{folder} has no {FILE}{found}. Fetch or convert the weights to {FILE}.")
 
 
 def _check_architecture(config: Path, architecture: str) -> None:
@@ -102,8 +101,8 @@ def _check_architecture(config: Path, architecture: str) -> None:
         said = json.loads(config.read_text(encoding="utf-8"))["architecture"]
     except FileNotFoundError:
         raise TlkitError(
-            f"{config.parent} has no {_CONFIG}, so what network its weights are for is not known. Add the one that was "
-            f"published with them, or give the file itself, backbone.weights={config.parent / _FILE}."
+            f"{config.parent} has no {CONFIG}, so what network its weights are for is not known. Add the one that was "
+            f"published with them, or give the file itself, backbone.weights={config.parent / FILE}."
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise TlkitError(f'{config} is not a timm config.json with an "architecture": {err!r}.') from err

@@ -7,10 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlkit import files
 from tlkit.errors import TlkitError, some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from tlkit.backbones.contract import Backbone
+
+CONFIG, FILE = "config.json", "model.safetensors"  # of a folder in timm's layout
 
 
 def state_digest(module: nn.Module) -> str:
@@ -54,6 +59,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise TlkitError(f"{path}: not a readable safetensors file: {err}") from err
     wrapped = all(name.startswith("module.") for name in tensors)
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()} if wrapped else tensors
+
+
+def description(weights: str | None) -> Path | None:
+    """Return the config.json that belongs to weights in timm's layout, given by their folder or their file."""
+    if weights in (None, "pretrained"):
+        return None
+    path = Path(weights).expanduser()
+    config = path / CONFIG if path.is_dir() else path.with_name(CONFIG)
+    return config if config.is_file() and (path.is_dir() or path.name == FILE) else None
+
+
+def save_network(backbone: Backbone, path: Path) -> None:
+    """Write all numbers of a backbone to a safetensors file, and beside it the description it was built by, if any.
+
+    Raises:
+        TlkitError: they cannot be written.
+    """
+    from safetensors.torch import save
+
+    if config := description(backbone.spec.get("weights")):
+        files.write_bytes(path.with_name(CONFIG), config.read_bytes())
+    files.write_bytes(path, save({name: t.contiguous() for name, t in backbone.module.state_dict().items()}))
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, loose: bool = False) -> None:

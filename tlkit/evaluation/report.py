@@ -27,8 +27,7 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
     run = shlex.quote(run_dir)
     lines = [
         "",
-        f"{classifier.backbone.name}, {training['strategy']} ({training['head']}) on {'+'.join(classifier.taps)}: "
-        f"{_chosen(training)}",
+        f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}",
         *_measured(images, metrics),
         f"results: {run_dir}",
         f"next:    tlkit predict run={run} images=FOLDER",
@@ -36,7 +35,16 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
     return "\n".join(lines)
 
 
+def _what(classifier: Classifier) -> str:
+    trained = "kept" in classifier.training
+    return "" if trained else f" ({classifier.training['head']}) on {'+'.join(classifier.taps)}"
+
+
 def _chosen(training: Mapping[str, Any]) -> str:
+    if "kept" in training:
+        named = {"validation": training["validation_accuracy"], "before training": training["start_accuracy"]}
+        found = [f"{name} {value:.3f}" for name, value in named.items() if value is not None]
+        return f"{training['kept']} is kept; accuracy: {', '.join(found) or 'not measured'}"
     accuracy = training["cv_accuracy"]
     measured = "too few images to cross-validate" if accuracy is None else f"cross-validated accuracy {accuracy:.3f}"
     values = {name: value if isinstance(value, str) else f"{value:g}" for name, value in training["chosen"].items()}

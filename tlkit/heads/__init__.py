@@ -9,6 +9,7 @@ from tlkit.heads.rows import UnusableCodesError
 from tlkit.heads.softmax import SoftmaxRegression
 from tlkit.heads.storage import load_head, save_head
 from tlkit.heads.svm import LinearSVM
+from tlkit.heads.trained import TrainedHead
 
 __all__ = [
     "HEADS",
@@ -18,6 +19,7 @@ __all__ = [
     "Prototype",
     "Ridge",
     "SoftmaxRegression",
+    "TrainedHead",
     "UnusableCodesError",
     "load_head",
     "save_head",

@@ -6,6 +6,7 @@ from tlkit.heads.prototype import Prototype
 from tlkit.heads.ridge import Ridge
 from tlkit.heads.softmax import SoftmaxRegression
 from tlkit.heads.svm import LinearSVM
+from tlkit.heads.trained import TrainedHead
 
 HEADS: dict[str, type[Head]] = {
     "svm": LinearSVM,
@@ -14,3 +15,6 @@ HEADS: dict[str, type[Head]] = {
     "knn": KNN,
     "prototype": Prototype,
 }
+
+SAVED: dict[str, type[Head]] = {**HEADS, "trained": TrainedHead}
+"""The kinds that a folder may hold: those, and what training a whole network leaves."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkit.errors import TlkitError, UsageError
 from tlkit.files import write_bytes, write_json
-from tlkit.heads.kinds import HEADS
+from tlkit.heads.kinds import SAVED
 from tlkit.heads.scaling import SCALES
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def save_head(head: Head, folder: Path) -> None:
     arrays = save({name: np.ascontiguousarray(array) for name, array in head._arrays().items()})
     record = {
         "format": FORMAT,
-        "kind": next(name for name, kind in HEADS.items() if type(head) is kind),
+        "kind": next(name for name, kind in SAVED.items() if type(head) is kind),
         "classes": head.classes_.tolist(),
         "dimensions": int(head.n_features_in_),
         "sha256": hashlib.sha256(arrays).hexdigest(),
@@ -103,9 +103,9 @@ def _refuse(constant: str) -> None:
 
 
 def _is_whole(record: dict[str, Any]) -> bool:
-    if not all(type(record.get(name)) is kind for name, kind in _ENTRIES.items()) or record["kind"] not in HEADS:
+    if not all(type(record.get(name)) is kind for name, kind in _ENTRIES.items()) or record["kind"] not in SAVED:
         return False
-    kind, fitted = HEADS[record["kind"]], record["fitted"]
+    kind, fitted = SAVED[record["kind"]], record["fitted"]
     labels = record["classes"]
     return (
         record.keys() == {"format", *_ENTRIES}
@@ -139,7 +139,7 @@ def _is_table(value: object, columns: list[str | None]) -> bool:
 def _unfitted(record: dict[str, Any], path: Path) -> Head:
     """Return a head with the settings of the record, which are checked as a user's are."""
     try:
-        head = HEADS[record["kind"]](**{name: _setting(value) for name, value in record["settings"].items()})
+        head = SAVED[record["kind"]](**{name: _setting(value) for name, value in record["settings"].items()})
         head.check_settings()
     except (UsageError, KeyError, TypeError, ValueError) as error:
         raise TlkitError(f"'{path}' is damaged: its settings make no sense ({error}). {_AGAIN}") from error

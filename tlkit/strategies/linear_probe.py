@@ -177,7 +177,7 @@ def refuse_random(backbone: Backbone, allow_random: bool) -> None:
     """
     if backbone.weights is None and not allow_random:
         raise TlkitError(
-            f"{backbone.name} has random weights, so its codes mean nothing: a probe needs pretrained ones. Give "
+            f"{backbone.name} has random weights, so its codes mean nothing: give pretrained ones, "
             "backbone.weights=PATH (a folder with config.json and model.safetensors, or a .safetensors file), "
-            "or strategy.allow_random=true if that is what you want to measure."
+            "train all of it with strategy=scratch, or give strategy.allow_random=true to measure just that."
         )

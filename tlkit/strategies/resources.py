@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tlkit.codes import CodesStore
@@ -15,8 +16,10 @@ class Resources:
         store: codes of images, computed once for fitting, evaluation and whatever comes after.
         trainer: settings for the Lightning Trainer.
         seed: of everything random.
+        folder: the run directory, for logs of what is under way; None without one.
     """
 
     store: CodesStore
     trainer: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 1
+    folder: Path | None = None

@@ -1,0 +1,192 @@
+"""One step of training and one of validation, for Lightning's loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from tlkit.training.chance import number, seeded
+from tlkit.training.freezing import Policy, first_trained
+from tlkit.training.rates import Rates, parameter_groups
+from tlkit.training.schedules import scheduled
+
+if TYPE_CHECKING:
+    from tlkit.data import Preprocess
+    from tlkit.training.loading import Batch
+    from tlkit.training.network import Network
+    from tlkit.training.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training follows.
+
+    Attributes:
+        policy: What is frozen, and when.
+        rates: Of the optimizer.
+        settings: The user's.
+        preprocess: The backbone's; it normalises batches.
+        class_weights: (k,) float32.
+        seed: Of all chance.
+        advance: Called with the number of images after each step.
+    """
+
+    policy: Policy
+    rates: Rates
+    settings: Settings
+    preprocess: Preprocess
+    class_weights: Tensor
+    seed: int
+    advance: Callable[[int], None] = field(default=lambda images: None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a network did on the validation images.
+
+    Attributes:
+        epoch: Number of epochs that it was trained; 0 for its start.
+        logits: (n, k) float32.
+        labels: (n,) int64.
+    """
+
+    epoch: int
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images that were right."""
+        return float((self.logits.argmax(1) == self.labels).float().mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return float(functional.cross_entropy(self.logits, self.labels))
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What is better is greater: more right answers, of equally many the lower loss."""
+        return self.accuracy, -self.loss
+
+
+@final
+class FineTuning(pl.LightningModule):
+    """A network in training.
+
+    Attributes:
+        best: The best validation so far, and the network's state dict then, on the CPU; None before the first.
+        history: A row an epoch: epoch, train_loss, val_loss, val_accuracy, lr (of the head, at its end).
+    """
+
+    def __init__(self, network: Network, plan: Plan) -> None:
+        super().__init__()
+        self.network, self.plan = network, plan
+        self.average = _average(network, plan.settings.ema) if plan.settings.ema else None
+        self.best: tuple[Outcome, dict[str, Tensor]] | None = None
+        self.history: list[dict[str, float]] = []
+        self._mix = _mixing(plan.settings, len(plan.class_weights))
+        self._seen: list[Batch] = []
+        self._losses: list[Tensor] = []
+        self._averaged = 0  # steps
+
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.network if self.average is None else cast("Network", self.average.module)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Make the optimizer with all groups, frozen or not, and its schedule."""
+        rates, groups = self.plan.rates, parameter_groups(self.network, self.plan.rates)
+        optimizer: torch.optim.Optimizer
+        if rates.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(groups)
+        else:
+            optimizer = torch.optim.SGD(groups, momentum=rates.momentum)
+        return scheduled(optimizer, self.plan.settings, int(self.trainer.estimated_stepping_batches))
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze what the policy says for this epoch."""
+        first = first_trained(self.plan.policy, len(self.network.stages), self.current_epoch)
+        if first != self.network.first:
+            self.network.freeze(first)
+        self.network.train()
+        self._losses.clear()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        torch.manual_seed(number(self.plan.seed, "step", self.current_epoch, batch_idx))  # of dropout
+        images, targets = self.plan.preprocess.normalise(batch[0]), batch[1]
+        if self._mix is not None:
+            even = len(images) // 2 * 2
+            with seeded(self.plan.seed, "mix", self.current_epoch, batch_idx):
+                images, targets = self._mix(images[:even], targets[:even])
+        weights, smoothing = self.plan.class_weights.to(images.device), self.plan.settings.label_smoothing
+        loss = functional.cross_entropy(self.network(images), targets, weights, label_smoothing=smoothing)
+        self.log("train_loss", loss, batch_size=len(images))
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
+        """Move the average, if there was a step, and the bar."""
+        if self.average is not None and self.trainer.global_step > self._averaged:
+            self.average.update_parameters(self.network)
+            self._averaged = self.trainer.global_step
+        self.plan.advance(len(batch[1]))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect logits and labels."""
+        self._seen.append((self.judged(self.plan.preprocess.normalise(batch[0])).float().cpu(), batch[1].cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure, and keep the best."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self._seen.clear()
+        now = Outcome(self.current_epoch + 1, logits, labels)
+        self.log_dict({"val_loss": now.loss, "val_accuracy": now.accuracy})
+        if self.best is None or now.rank > self.best[0].rank:
+            self.best = now, {name: value.cpu().clone() for name, value in self.judged.state_dict().items()}
+        loss = float(torch.stack(self._losses).mean()) if self._losses else float("nan")
+        rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
+        row = {"epoch": now.epoch, "train_loss": loss, "val_loss": now.loss, "val_accuracy": now.accuracy, "lr": rate}
+        self.history.append(row)
+        log.info(
+            "epoch {epoch}: loss {train_loss:.3f}, validation loss {val_loss:.3f}, accuracy {val_accuracy:.3f}".format(
+                **row
+            )
+        )
+
+
+def _average(network: Network, decay: float) -> AveragedModel:
+    """Return a moving average that follows closely at first (TensorFlow's rule for `num_updates`)."""
+
+    def follow(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+        if not average.is_floating_point():  # such as the number of batches that BatchNorm has seen
+            return now
+        weight = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return torch.lerp(average, now, weight)  # of equal numbers the same number: what is frozen stays
+
+    return AveragedModel(network, avg_fn=follow, use_buffers=True).requires_grad_(False)
+
+
+def _mixing(settings: Settings, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    if not settings.mixup and not settings.cutmix:
+        return None
+    from timm.data.mixup import Mixup
+
+    # Labels are smoothed by the loss.
+    make: Any = Mixup
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = make(
+        settings.mixup, settings.cutmix, label_smoothing=0.0, num_classes=classes
+    )
+    return mix

@@ -1,0 +1,98 @@
+"""What a user chooses about training; what Lightning's Trainer has already (epochs, precision, ...) is not repeated."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from tlkit.errors import UsageError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_FIELDS = "    settings: the fields of `tlkit.training.Settings`."
+_SHARES = ("warmup", "label_smoothing", "random_erasing", "color_jitter")  # 0 to 1
+_STRENGTHS = ("mixup", "cutmix")  # 0 and above
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a network is trained.
+
+    Attributes:
+        optimizer: "sgd" (momentum 0.9), "adamw", or "auto": the one of the backbone's original recipe.
+        lr: of the backbone's last stage; None for a tenth of the original one, scaled with the batch size. A new head
+            has ten times that.
+        weight_decay: None for the original one.
+        layer_decay: each stage has this many times the rate of the stage after it.
+        batch_size: images a step, before `trainer.accumulate_grad_batches`.
+        schedule: "cosine" (after a linear warm-up), "plateau" (a tenth whenever the validation loss has not fallen for
+            three epochs), "step" (a tenth after each third) or "onecycle" (Smith and Topin 2017).
+        warmup: cosine: share of all steps in which the rate rises.
+        label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2015).
+        augment: "none", "flip" (left to right), "standard" (random resized crop and flip), "randaugment" (Cubuk et al.
+            2019) or "trivialaugment" (Mueller and Hutter 2021), both on top of the standard.
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        random_erasing: share of images in which a rectangle is erased (Zhong et al. 2017).
+        mixup: alpha of mixup (Zhang et al. 2017); 0 for none.
+        cutmix: alpha of CutMix (Yun et al. 2019); 0 for none.
+        ema: decay of an exponential moving average of the weights, which then is the result; 0 for none.
+        early_stopping: epochs without a lower validation loss after which training ends; None for never.
+        batch_norm: whether the statistics of the trained part are "moving" or "kept" as they are; "auto" keeps them
+            under AdamW, so that training starts from what the probe was fitted on. SGD at the usual rates relies on
+            batches being normalised, and can lose everything without.
+        class_weight: "balanced" weighs classes by the inverse of their size; "auto" does so when the largest is over
+            three times the smallest.
+    """
+
+    optimizer: Literal["auto", "sgd", "adamw"] = "auto"
+    lr: float | None = None
+    weight_decay: float | None = None
+    layer_decay: float = 1.0
+    batch_size: int = 32
+    schedule: Literal["cosine", "plateau", "step", "onecycle"] = "cosine"
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    augment: Literal["none", "flip", "standard", "randaugment", "trivialaugment"] = "standard"
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    early_stopping: int | None = None
+    batch_norm: Literal["auto", "moving", "kept"] = "auto"
+    class_weight: Literal["auto", "balanced"] | None = "auto"
+
+    def check(self) -> None:
+        """Check what the types leave open.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        ranges = {
+            "lr": (self.lr is None or self.lr > 0, "above 0"),
+            "weight_decay": (self.weight_decay is None or self.weight_decay >= 0, "0 or more"),
+            "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
+            "batch_size": (self.batch_size > 0, "above 0"),
+            "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
+            "early_stopping": (self.early_stopping is None or self.early_stopping > 0, "above 0"),
+            **{name: (0 <= getattr(self, name) <= 1, "from 0 to 1") for name in _SHARES},
+            **{name: (getattr(self, name) >= 0, "0 or more") for name in _STRENGTHS},
+        }
+        for name, (good, wanted) in ranges.items():
+            if not good:
+                raise UsageError(f"strategy.{name}={getattr(self, name)}: give a number {wanted}.")
+
+
+def with_settings(function: _F) -> _F:
+    """Give a strategy the fields of `Settings`, and their docs, as keyword-only parameters in place of `**settings`."""
+    own, shared = inspect.signature(function), inspect.signature(Settings)
+    hints = typing.get_type_hints(Settings)
+    fields = [p.replace(annotation=hints[name]) for name, p in shared.parameters.items()]
+    kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    function.__signature__ = own.replace(parameters=[*kept, *fields])  # type: ignore[attr-defined]
+    function.__annotations__ |= hints
+    told = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")[2]
+    function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(_FIELDS, told)
+    return function

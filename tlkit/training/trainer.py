@@ -1,0 +1,116 @@
+"""The loop: Lightning's Trainer with defaults that suit fine-tuning; what a user gives for it goes through."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import CSVLogger
+
+from tlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from tlkit.training.loading import Batch
+    from tlkit.training.module import FineTuning
+
+EPOCHS = 10
+LOGS = "training"  # in the run directory
+
+
+def train(
+    module: FineTuning,
+    training: DataLoader[Batch],
+    validation: DataLoader[Batch],
+    trainer: Mapping[str, Any],
+    folder: Path | None,
+) -> None:
+    """Train in place; afterwards the module's network is the best one, on the CPU and in eval mode.
+
+    Args:
+        module: What is trained.
+        training: Batches to learn from.
+        validation: Batches to choose the epoch by.
+        trainer: Arguments of Lightning's Trainer.
+        folder: The run directory, for logs; None for none.
+    """
+    patience = module.plan.settings.early_stopping
+    callbacks: list[pl.Callback] = [EarlyStopping("val_loss", patience=patience)] if patience else []
+    module.network.to(memory_format=torch.channels_last)
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), torch.random.fork_rng(devices=[]):
+        usual = {
+            "max_epochs": EPOCHS,
+            "logger": CSVLogger(folder, name=None, version=LOGS) if folder else False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "devices": 1,
+            "log_every_n_steps": 10,
+            "default_root_dir": folder or scratch,
+            "callbacks": callbacks,
+        }
+        with _interruptible():
+            pl.Trainer(**{**usual, **trainer}).fit(module, training, validation)
+    network = module.judged
+    if module.best is not None:
+        network.load_state_dict(module.best[1])
+    module.network = network.cpu().to(memory_format=torch.contiguous_format).eval()
+    module.network.module.requires_grad_(True)
+
+
+def check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Refuse what fine-tuning cannot do.
+
+    Raises:
+        UsageError: several devices or machines, weights of half precision, or no end.
+    """
+    for key in ("devices", "num_nodes"):
+        if trainer.get(key, 1) not in (1, "1"):
+            raise UsageError(f"trainer.{key}={trainer[key]}: fine-tuning uses one device so far. Leave it out.")
+    if str(trainer.get("precision", "")).endswith("-true") and trainer["precision"] != "32-true":
+        raise UsageError(
+            f"trainer.precision={trainer['precision']}: the steps of fine-tuning are too small for such weights. Take "
+            "bf16-mixed or 16-mixed."
+        )
+    if (trainer.get("max_epochs") or EPOCHS) < 1:
+        raise UsageError(f"trainer.max_epochs={trainer['max_epochs']}: give a number of epochs, at least 1.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning from telling what the user can see, or has chosen."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning's, about torch's next version
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C be Ctrl-C: Lightning turns it into an exit, and ignores the next ones."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as err:
+        raise KeyboardInterrupt from err
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
