@@ -97,6 +97,7 @@ class IteratedHead(AffineHead, ABC):
             grid,
             loss=self.loss,
             standard=training.scale == "standard",
+            parts=training.parts,
             weights=training.weights,
             subsets=subsets,
             device=self.device,

@@ -46,6 +46,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             (signed square root, then length 1), or "auto": all four are compared.
         class_weight: "balanced" as in scikit-learn, a dict from labels to weights (1 for those it lacks), None, or
             "auto": balanced when the largest class has more than three times the rows of the smallest.
+        parts: Widths of parts of a row, such as the codes of several taps side by side, that get the same weight by
+            every scaling but "none"; None if there is one.
         cv: Number of folds, at least 2. With few rows or groups there are fewer.
         random_state: Seed of the folds, the only chance in it.
 
@@ -67,6 +69,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     whole: ClassVar[bool] = False
     scale: str
     class_weight: str | Mapping[Any, float] | None
+    parts: Sequence[int] | None = None
     cv: int
     random_state: int
 
@@ -124,7 +127,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         codes, labels = self._checked(X, y)
         k, together = len(self.classes_), _checked_groups(codes, groups)
         weights = settings.class_weights(self.class_weight, self.classes_, np.bincount(labels))
-        unscaled = Training(codes, labels, k, weights, "none", together)
+        unscaled = Training(codes, labels, k, weights, "none", together, self.parts)
         folds = make_folds(labels, together, self.cv, self.random_state)
         scales = SCALES if self.scale == "auto" else (cast("Scale", self.scale),)
         counter = _Counter(len(scales), len(folds), progress)
@@ -147,6 +150,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         settings.require_weights(self.class_weight)
         if isinstance(self.cv, bool) or not isinstance(self.cv, int | np.integer) or self.cv < 2:
             raise UsageError(f"cv={self.cv!r}: cross-validation needs at least 2 folds")
+        settings.require_parts(self.parts)
         if self.parameter and getattr(self, self.parameter) is not None:
             settings.values(self.parameter, getattr(self, self.parameter), whole=self.whole)
 
@@ -167,6 +171,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
 
     def _checked(self, X: Codes, y: ArrayLike) -> tuple[Rows, Labels]:
         codes = self._checked_codes(X, y, reset=True)
+        if self.parts is not None and sum(self.parts) != codes.shape[1]:
+            raise UsageError(
+                f"parts={list(self.parts)} are {sum(self.parts)} columns, but the codes have {codes.shape[1]}"
+            )
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         check_consistent_length(codes, labels)
@@ -240,7 +248,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     def _scores(self, X: Codes) -> Iterator[Matrix]:
         """Yield the scores of all rows of X, block by block."""
         check_is_fitted(self)
-        codes = rowwise(self._checked_codes(X, reset=False), self.scale_)
+        codes = rowwise(self._checked_codes(X, reset=False), self.scale_, self.parts)
         for _, block in blocks(codes, width=len(self.classes_)):
             yield self._score(block)
 

@@ -10,7 +10,7 @@ import numpy as np
 from tlkit.heads.head import Head, require_arrays
 from tlkit.heads.moments import class_moments
 from tlkit.heads.rows import blocks
-from tlkit.heads.scaling import standardise
+from tlkit.heads.scaling import column_weights, standardise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class KNN(Head):
 
     Args:
         k: Number of neighbours, or several to choose from; None is 1 to 100 in seven steps, up to half of the rows.
-        scale: See `Head`, as are class_weight, cv, random_state and what there is after a fit.
+        scale: See `Head`, as are class_weight, parts, cv, random_state and what there is after a fit.
         class_weight: The weight of a vote for each class.
         cv: Number of folds.
         random_state: Seed of the folds.
@@ -59,12 +59,14 @@ class KNN(Head):
         k: int | Sequence[int] | None = None,
         scale: str = "standard",
         class_weight: str | Mapping[Any, float] | None = "auto",
+        parts: Sequence[int] | None = None,
         cv: int = 5,
         random_state: int = 0,
     ) -> None:
         self.k = k
         self.scale = scale
         self.class_weight = class_weight
+        self.parts = parts
         self.cv = cv
         self.random_state = random_state
 
@@ -170,4 +172,5 @@ def _column_scales(
         return
     for moments in class_moments(training.codes, training.labels, training.k, subsets):
         mean, spread = moments.column_scale()
+        spread /= column_weights(training.parts)
         yield mean.astype(np.float32), spread.astype(np.float32)

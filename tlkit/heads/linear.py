@@ -77,6 +77,7 @@ def fit_paths(
     *,
     loss: Loss,
     standard: bool,
+    parts: Sequence[int] | None = None,
     weights: NDArray[Any],
     subsets: Sequence[Labels],
     device: str = "auto",
@@ -99,6 +100,7 @@ def fit_paths(
         loss: Which objective.
         standard: Centre the columns and divide them by their (population) standard deviation, both of the subset's
             rows; a constant one by 1. The maps that are returned have it folded in.
+        parts: Widths of parts of a row that then get the same weight; None for one.
         weights: (k,) class weights.
         subsets: Row numbers, ascending, at least one each.
         device: A torch device; "auto" is the GPU if there is one.
@@ -112,7 +114,8 @@ def fit_paths(
 
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     n, d = codes.shape
-    task = Task(codes, labels, k, [float(C) for C in grid], loss, standard, np.asarray(weights, np.float64), place)
+    values, class_weights = [float(C) for C in grid], np.asarray(weights, np.float64)
+    task = Task(codes, labels, k, values, loss, standard, parts, class_weights, place)
     with _threads(one=n * min(n, d) * k < _SMALL):
         stream = _exceeds_memory(codes) if stream is None else stream
         if stream or max(len(rows) for rows in subsets) > _FEW:

@@ -15,6 +15,7 @@ from tlkit.heads.newton import TOLERANCE, Solution, solve_path
 from tlkit.heads.preconditioner import Preconditioner, second_moment
 from tlkit.heads.problems import Problems
 from tlkit.heads.samples import Samples
+from tlkit.heads.scaling import column_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ class Task:
     grid: list[float]
     loss: Loss
     standard: bool
+    parts: Sequence[int] | None
     weights: Matrix
     device: torch.device
 
@@ -148,7 +150,7 @@ def _scaling(task: Task, codes: Rows, members: NDArray[np.float32]) -> tuple[Mat
     if not task.standard and not task.free_bias:
         return np.zeros(shape), np.ones(shape)
     mean, scale = subset_moments(codes, members)
-    return mean, scale if task.standard else np.ones(shape)
+    return mean, scale / column_weights(task.parts) if task.standard else np.ones(shape)
 
 
 def _problems(task: Task, members: NDArray[np.float32], centre: Matrix, unit: Matrix, *, stream: bool) -> Problems:

@@ -9,6 +9,7 @@ import numpy as np
 from tlkit.heads.affine_head import AffineHead, AffineModels
 from tlkit.heads.linear import Affine
 from tlkit.heads.moments import class_moments
+from tlkit.heads.scaling import column_weights
 from tlkit.heads.selection import Training
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Prototype(AffineHead):
     these up to a number that a row's classes share, which makes their sum 0.
 
     Args:
-        scale: See `Head`, as are class_weight, cv, random_state and what there is after a fit.
+        scale: See `Head`, as are class_weight, parts, cv, random_state and what there is after a fit.
         class_weight: All classes count alike whatever their size, so that "auto", "balanced" and None are the same
             here; a dict adds the logarithm of a class's weight to its score.
         cv: Number of folds, for the scaling and the temperature.
@@ -48,11 +49,13 @@ class Prototype(AffineHead):
         *,
         scale: str = "standard",
         class_weight: str | Mapping[Any, float] | None = "auto",
+        parts: Sequence[int] | None = None,
         cv: int = 5,
         random_state: int = 0,
     ) -> None:
         self.scale = scale
         self.class_weight = class_weight
+        self.parts = parts
         self.cv = cv
         self.random_state = random_state
 
@@ -69,16 +72,17 @@ class Prototype(AffineHead):
         prior = np.log(training.weights) if hasattr(self.class_weight, "items") else np.zeros(training.k)
         models = []
         for number, moments in enumerate(class_moments(training.codes, training.labels, training.k, subsets)):
-            models.append(AffineModels([_nearest_mean(moments, prior, standard=training.scale == "standard")]))
+            models.append(AffineModels([_nearest_mean(moments, prior, training)]))
             done(number + 1)
         return models
 
 
-def _nearest_mean(moments: Moments, prior: Matrix, *, standard: bool) -> Affine:
+def _nearest_mean(moments: Moments, prior: Matrix, training: Training) -> Affine:
     """Return the map; in it the means are measured from the middle of the present ones, where they are exact."""
     present = moments.counts > 0
     means = moments.sums[present] / moments.counts[present, None]
-    scale = moments.column_scale()[1] if standard else np.ones(means.shape[1])
+    standard = training.scale == "standard"
+    scale = moments.column_scale()[1] / column_weights(training.parts) if standard else np.ones(means.shape[1])
     variance = _inner_variance(moments, means, present, scale)
     middle = means.mean(axis=0)
     inner = (means - middle) / scale

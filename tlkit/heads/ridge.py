@@ -11,6 +11,7 @@ from tlkit.heads.affine_head import AffineHead, AffineModels
 from tlkit.heads.linear import Affine
 from tlkit.heads.moments import class_moments
 from tlkit.heads.rows import blocks
+from tlkit.heads.scaling import column_weights
 from tlkit.heads.selection import Evaluation, Training, default_grid
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Ridge(AffineHead):
     Args:
         alpha: Strength of the penalty, or several to choose from; None is eight powers of ten that suit the codes,
             the inverse of `default_grid`.
-        scale: See `Head`, as are class_weight, cv, random_state and what there is after a fit. The intercept is not
-            penalised, so that codes are always centred.
+        scale: See `Head`, as are class_weight, parts, cv, random_state and what there is after a fit. The intercept is
+            not penalised, so that codes are always centred.
         class_weight: The weight of the rows of each class.
         cv: Number of folds.
         random_state: Seed of the folds.
@@ -67,12 +68,14 @@ class Ridge(AffineHead):
         alpha: float | Sequence[float] | None = None,
         scale: str = "none",
         class_weight: str | Mapping[Any, float] | None = "auto",
+        parts: Sequence[int] | None = None,
         cv: int = 5,
         random_state: int = 0,
     ) -> None:
         self.alpha = alpha
         self.scale = scale
         self.class_weight = class_weight
+        self.parts = parts
         self.cv = cv
         self.random_state = random_state
 
@@ -140,7 +143,8 @@ def decompositions(training: Training, subsets: Sequence[Labels]) -> Iterator[De
 def _decompose(training: Training, rows: Labels, moments: Moments) -> Decomposition:
     weight = training.weights @ moments.counts
     offset = training.weights @ moments.sums / weight
-    scale = moments.column_scale()[1] if training.scale == "standard" else np.ones(len(offset))
+    standard = training.scale == "standard"
+    scale = moments.column_scale()[1] / column_weights(training.parts) if standard else np.ones(len(offset))
     centre = moments.shift + offset
     make = _of_rows if moments.scatter is None else _of_columns
     spread, moment, back, turned = make(training, rows, moments, centre, scale)

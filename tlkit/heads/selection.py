@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Training:
     """What a head is fitted on: `codes` (n, d), scaled by row if `scale` says so, `labels` (n,) in 0 .. k-1.
 
-    `weights` (k,) are those of the classes; `groups` (n,) are rows that belong together, if any do.
+    `weights` (k,) are those of the classes; `groups` (n,) are rows that belong together, if any do; `parts` are the
+    widths of parts of a row that weigh the same, if there are several.
     """
 
     codes: Rows
@@ -38,10 +39,11 @@ class Training:
     weights: Matrix
     scale: Scale
     groups: NDArray[np.generic] | None = None
+    parts: Sequence[int] | None = None
 
     def scaled(self, scale: Scale) -> Training:
         """Return the same rows, unscaled here, with another scaling."""
-        return replace(self, codes=rowwise(self.codes, scale), scale=scale)
+        return replace(self, codes=rowwise(self.codes, scale, self.parts), scale=scale)
 
 
 class Models(Protocol):

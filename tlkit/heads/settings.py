@@ -51,6 +51,17 @@ def require_weights(class_weight: object) -> None:
             raise UsageError(f"class_weight: {label!r} has the weight {weight!r}; give a number above 0")
 
 
+def require_parts(parts: object) -> None:
+    """Check the widths of parts.
+
+    Raises:
+        UsageError: They are no list of whole numbers above 0.
+    """
+    whole = isinstance(parts, list | tuple) and all(isinstance(width, int) and width > 0 for width in parts)
+    if parts is not None and not (whole and parts):
+        raise UsageError(f"parts={parts!r}: give a list of widths, whole numbers above 0, or None")
+
+
 def class_weights(
     class_weight: str | Mapping[Any, float] | None, classes: NDArray[Any], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ class SoftmaxRegression(IteratedHead):
 
     Args:
         C: A value, or several to choose from; None is eight powers of ten that suit the codes (`default_grid`).
-        scale: See `Head`, as are class_weight, cv, random_state and what there is after a fit.
+        scale: See `Head`, as are class_weight, parts, cv, random_state and what there is after a fit.
         class_weight: The weight of the rows of each class.
         cv: Number of folds.
         random_state: Seed of the folds.
@@ -43,6 +43,7 @@ class SoftmaxRegression(IteratedHead):
         C: float | Sequence[float] | None = None,
         scale: str = "standard",
         class_weight: str | Mapping[Any, float] | None = "auto",
+        parts: Sequence[int] | None = None,
         cv: int = 5,
         random_state: int = 0,
         device: str = "auto",
@@ -50,6 +51,7 @@ class SoftmaxRegression(IteratedHead):
         self.C = C
         self.scale = scale
         self.class_weight = class_weight
+        self.parts = parts
         self.cv = cv
         self.random_state = random_state
         self.device = device

@@ -19,7 +19,7 @@ class LinearSVM(IteratedHead):
 
     Args:
         C: A value, or several to choose from; None is eight powers of ten that suit the codes (`default_grid`).
-        scale: See `Head`, as are class_weight, cv, random_state and what there is after a fit.
+        scale: See `Head`, as are class_weight, parts, cv, random_state and what there is after a fit.
         class_weight: As in LinearSVC it weighs the rows of the class in its own problem against the rest.
         cv: Number of folds.
         random_state: Seed of the folds.
@@ -46,6 +46,7 @@ class LinearSVM(IteratedHead):
         C: float | Sequence[float] | None = None,
         scale: str = "standard",
         class_weight: str | Mapping[Any, float] | None = "auto",
+        parts: Sequence[int] | None = None,
         cv: int = 5,
         random_state: int = 0,
         device: str = "auto",
@@ -53,6 +54,7 @@ class LinearSVM(IteratedHead):
         self.C = C
         self.scale = scale
         self.class_weight = class_weight
+        self.parts = parts
         self.cv = cv
         self.random_state = random_state
         self.device = device

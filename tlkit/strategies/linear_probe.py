@@ -86,7 +86,7 @@ def linear_probe(
     search: dict[str, Any] = {}
     if tap == "auto":
         taps, search = _chosen_taps(make, codes, taps, data, rows)
-    fitted = make()
+    fitted = make(parts=_parts(codes, taps))
     with progress(f"{head} on {len(rows) * codes.views:,} codes", None, "folds") as advance:
         fitted.fit(*_training(codes, taps, data, rows), progress=lambda done, total: advance(1))
     training = {
@@ -136,12 +136,18 @@ def _chosen_taps(
     some = _sample(data.labels, rows, _MOST_COMPARED // codes.views, make().random_state)
 
     def fit(chosen: Sequence[str], scale: str | None) -> Head:
-        head = make() if scale is None else make(scale=scale)
+        own = {} if scale is None else {"scale": scale}
+        head = make(parts=_parts(codes, chosen), **own)
         return head.fit(*_training(codes, chosen, data, some))
 
     best, table = choose_taps(taps, np.repeat(data.labels[some], codes.views), fit)
     log.info("taps %s: cross-validated accuracy %.3f", " + ".join(best.taps), best.accuracy)
     return list(best.taps), {"tap_search": [asdict(candidate) for candidate in table], "compared_on": len(some)}
+
+
+def _parts(codes: Codes, taps: Sequence[str]) -> list[int] | None:
+    """Return the widths of several taps, which then get the same weight."""
+    return [codes.tables[tap].shape[1] for tap in taps] if len(taps) > 1 else None
 
 
 def _sample(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
