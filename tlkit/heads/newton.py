@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 2e-6
 _MOST_STEPS = 60
+_NOISE = 3e-5  # gaps below this may be what float32 leaves
+_MOST_IDLE = 3  # steps that do not halve such a gap
 _MOST_INNER = 250
 _LITTLE = 0.1
 _NEAR = 0.25  # share of the slope along a step that may be left
@@ -105,17 +107,21 @@ def minimise(problems: Problems, columns: Columns, here: State, C: float) -> Sol
     steps, gaps = torch.zeros(m, dtype=torch.int64, device=device), torch.zeros(m, device=device)
     open_, open_problems = torch.arange(m, device=device), torch.arange(len(here.value), device=device)
     stuck = torch.zeros_like(here.value, dtype=torch.bool)
+    best, idle = torch.full_like(here.value, torch.inf), torch.zeros_like(here.value)
     for number in range(_MOST_STEPS + 1):
         step, gap = _newton_step(problems, columns, here, C)
+        idle = torch.where((gap < _NOISE) & (gap > best / 2), idle + 1, 0)
+        best = best.minimum(gap)
         steps[open_], gaps[open_] = number, gap[columns.problem].float()
         reached.theta[:, open_], reached.gradient[:, open_] = here.theta, here.gradient
         reached.curvature[open_], reached.value[open_problems] = here.curvature, here.value
-        unsolved = (gap > TOLERANCE) & ~stuck
+        unsolved = (gap > TOLERANCE) & ~stuck & (idle < _MOST_IDLE)
         if number == _MOST_STEPS or not unsolved.any():
             break
         kept = unsolved[columns.problem]
         here, open_, step = _take(here, kept, unsolved), open_[kept], step[:, kept]
         columns, open_problems = columns.take(kept), open_problems[unsolved]
+        best, idle = best[unsolved], idle[unsolved]
         here, stuck = _search(problems, columns, here, step, C)
     return Solution(reached, steps, gaps)
 
