@@ -49,8 +49,8 @@ class Case:
 
 CASES = {
     "flowers": Case(2_040, 4_096, 102),
-    "pets": Case(6_149, 2_048, 102),
-    "fifty_thousand": Case(50_000, 1_280, 10),
+    "pets": Case(6_149, 2_048, 102, cell_rows=6_149, cell_classes=3),
+    "fifty_thousand": Case(50_000, 1_280, 10, cell_rows=50_000, cell_classes=2),
     "million": Case(1_000_000, 512, 100, cell_rows=50_000, cell_classes=2, streamed=True),
 }
 SMALL = {
