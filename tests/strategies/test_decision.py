@@ -111,5 +111,9 @@ def test_similar_data_never_trains_more_than_different_data(record: Measurements
 
 def test_reasons_have_the_numbers_in_them() -> None:
     text = "\n".join(decide(measured(confidence=0.74, shift=0.2), LIMITS).reasons)
-    for part in ("244 images, 122 of a class (the smallest 121)", "classifier 0.74; similar from 0.55", "shift of"):
+    for part in (
+        "244 images of 2 classes, 122 of a class (the smallest 121), for 2.0 M",
+        "classifier 0.74; similar from 0.55",
+        "shift of",
+    ):
         assert part in text

@@ -130,7 +130,8 @@ def _similarity(measured: Measurements, limits: Thresholds) -> Literal["similar"
 
 def _on_size(measured: Measurements, limits: Thresholds) -> str:
     return (
-        f"{measured.images:,} images, {measured.median:g} of a class (the smallest {measured.fewest:,}); "
+        f"{measured.images:,} images of {measured.classes:,} classes, {measured.median:g} of a class (the smallest "
+        f"{measured.fewest:,}), for {measured.parameters / 1e6:.1f} M parameters; "
         f"small is below {limits.few_per_class:g} of a class and {limits.few_images:,g} in all"
     )
 
