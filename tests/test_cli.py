@@ -78,6 +78,10 @@ def test_settings_can_be_printed_without_running(capsys: pytest.CaptureFixture[s
         (["sed=2"], "sed: no such setting. Did you mean 'seed'?"),
         (["bakbone=vgg16"], "bakbone: no such setting. Did you mean 'backbone'?"),
         (["backbone.dept=2"], "backbone.dept: no such setting."),
+        (["strategy.C=1"], "strategy.C: no such setting. It is a setting of strategy=linear_probe."),
+        (["strategy.lr=1"], "strategy.lr: no such setting. It is a setting of strategy=full and strategy=partial and"),
+        (["strategy.confidnt=1"], "strategy.confidnt: no such setting. Did you mean 'confident'?"),
+        (["data.similarity=so"], "data.similarity: expected 'similar' or 'different' or null, got 'so'."),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["data=folder"], "data.root: a value is required."),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option."),
@@ -90,7 +94,9 @@ def test_a_wrong_word_is_one_message(words: list[str], message: str, capsys: pyt
 
 
 def test_two_wrong_settings_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
-    code, err = _fails(["fit", "strategy.C=abc", "trainer.foo=1", "backbone=resnte50", "sed=1"], capsys)
+    code, err = _fails(
+        ["fit", "strategy=linear_probe", "strategy.C=abc", "trainer.foo=1", "backbone=resnte50", "sed=1"], capsys
+    )
     assert code == 2
     for problem in ("strategy.C: expected", "trainer.foo: no such setting", "backbone=resnte50: no", "sed: no such"):
         assert problem in err

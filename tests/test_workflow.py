@@ -88,7 +88,9 @@ def test_metrics_are_those_of_the_predictions(run: Path) -> None:
 
 
 def test_fit_on_the_command_line_leaves_one_run(here: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "data=folder", f"data.root={scans}", "strategy.C=0.001", "seed=5"]) == 0
+    assert (
+        main(["fit", "data=folder", f"data.root={scans}", "strategy=linear_probe", "strategy.C=0.001", "seed=5"]) == 0
+    )
     (run,) = (here / "runs" / "folder" / "tiny-linear_probe").iterdir()
     out = capsys.readouterr().out
     assert "test accuracy" in out
@@ -98,9 +100,9 @@ def test_fit_on_the_command_line_leaves_one_run(here: Path, scans: Path, capsys:
 
 
 def test_the_same_seed_gives_the_same_bits(here: Path, scans: Path, run: Path) -> None:
-    again = tlkit.fit(here / "again", data={"name": "folder", "root": str(scans)})
+    again = tlkit.fit(here / "again", data={"name": "folder", "root": str(scans)}, strategy="linear_probe")
     assert (again.path / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
-    other = tlkit.fit(here / "other", data={"name": "folder", "root": str(scans)}, seed=2)
+    other = tlkit.fit(here / "other", data={"name": "folder", "root": str(scans)}, strategy="linear_probe", seed=2)
     assert set(other.predictions["file"]) != set(again.predictions["file"])
 
 
@@ -136,7 +138,7 @@ def test_evaluate_without_data_repeats_the_run(here: Path, run: Path) -> None:
 
 def test_evaluate_measures_the_images_of_the_run_though_the_folder_has_grown(here: Path, scans: Path) -> None:
     photos = _copy(scans, here)
-    run = tlkit.fit(here / "run", data={"name": "folder", "root": "scans"})
+    run = tlkit.fit(here / "run", data={"name": "folder", "root": "scans"}, strategy="linear_probe")
     for digit in range(3):
         for path in list((photos / f"digit {digit}").iterdir())[:20]:
             shutil.copy(path, path.with_name(f"new {path.name}"))
@@ -171,7 +173,7 @@ def test_evaluate_on_one_class_only(here: Path, scans: Path, run: Path) -> None:
     assert json.loads((here / "measured" / "metrics.json").read_text())["n"] == 40
 
 
-@pytest.mark.parametrize("word", ["data.test_size=0.5", "seed=7"])
+@pytest.mark.parametrize("word", ["data.test_size=0.5", "data.similarity=similar", "seed=7"])
 def test_evaluate_refuses_what_it_would_ignore(
     word: str, scans: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,7 +196,19 @@ def test_groups_by_a_regular_expression_stay_together(here: Path, scans: Path) -
     photos = _copy(scans, here)
     for path in sorted(photos.rglob("*.png")):
         path.rename(path.with_name(f"p{int(path.stem) % 7}_{path.name}"))
-    assert main(["fit", "data=folder", f"data.root={photos}", "data.group=p([0-9]+)_", "strategy.C=0.001"]) == 0
+    assert (
+        main(
+            [
+                "fit",
+                "data=folder",
+                f"data.root={photos}",
+                "data.group=p([0-9]+)_",
+                "strategy=linear_probe",
+                "strategy.C=0.001",
+            ]
+        )
+        == 0
+    )
     (table,) = (here / "runs").glob("*/*/*/images.csv")
     images = pd.read_csv(table)
     images["group"] = images["file"].str.extract(r"p(\d+)_")[0]
@@ -204,7 +218,7 @@ def test_groups_by_a_regular_expression_stay_together(here: Path, scans: Path) -
 
 def test_a_root_with_brackets_spaces_and_quotes(here: Path, scans: Path) -> None:
     photos = shutil.copytree(scans, here / "my 'best' photos (2024), all")
-    assert main(["fit", "data=folder", f"data.root={photos}", "strategy.C=0.001"]) == 0
+    assert main(["fit", "data=folder", f"data.root={photos}", "strategy=linear_probe", "strategy.C=0.001"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -219,7 +233,7 @@ def test_a_root_with_brackets_spaces_and_quotes(here: Path, scans: Path) -> None
 def test_impossible_numbers_are_refused_before_any_work(
     word: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", word]) == 2
+    assert main(["fit", "strategy=linear_probe", word]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert "images through" not in err
@@ -269,7 +283,7 @@ def test_unreadable_files_are_listed_counted_and_left_out(here: Path, scans: Pat
     photos = _copy(scans, here)
     for digit in range(3):
         (photos / f"digit {digit}" / "broken.png").write_bytes(b"not a picture")
-    run = tlkit.fit(here / "run", data={"name": "folder", "root": str(photos)})
+    run = tlkit.fit(here / "run", data={"name": "folder", "root": str(photos)}, strategy="linear_probe")
     listed = json.loads((run.path / "data.json").read_text())["unreadable"]
     assert sorted(listed) == [f"digit {digit}/broken.png" for digit in range(3)]
     assert run.metrics["unreadable"] == 3
@@ -282,7 +296,14 @@ def test_unreadable_files_are_listed_counted_and_left_out(here: Path, scans: Pat
 def test_a_sweep_runs_every_job_and_reports_the_broken_one(
     here: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["data=folder", f"data.root={scans}", "strategy.C=0.001", "strategy.tap=pool,nowhere", "-m"]
+    words = [
+        "data=folder",
+        f"data.root={scans}",
+        "strategy=linear_probe",
+        "strategy.C=0.001",
+        "strategy.tap=pool,nowhere",
+        "-m",
+    ]
     assert main(["fit", *words]) == 2
     assert "strategy.tap=nowhere" in capsys.readouterr().err
     finished = list((here / "runs").glob("sweep-*/*/metrics.json"))

@@ -4,6 +4,7 @@ config.yaml        what was asked, resolved; written first
 model/             the classifier: JSON and safetensors
 images.csv         file, label and split of every image that was used
 predictions.csv    file, label, predicted, probability, p(CLASS)... of the held-out images
+decision.json      what strategy=auto measured, chose and why
 data.json          source, counts, duplicates, placeholders, unreadable files
 environment.json   versions and machine
 taps.csv           what strategy.tap=auto compared
@@ -29,7 +30,7 @@ from tlkit.errors import TlkitError, did_you_mean
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
 _FOLDERS = (MODEL, "training")
 _TABLES = ("predictions.csv", "taps.csv", "stages.csv", "index.parquet")
-_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "environment.json", *_TABLES)
+_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
 _PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)

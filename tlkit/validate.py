@@ -62,7 +62,17 @@ def _plugin_problems(kind: str, settings: Mapping[str, Any]) -> Iterator[str]:
     except TlkitError as err:
         yield f"{kind}={'/'.join([name, *filter(None, [rest.get('model')])])}: {err}"
         return
-    yield from (f"{kind}.{problem}" for problem in misfits(accepting, rest))
+    hint = _of_another_strategy if kind == "strategy" else None
+    yield from (f"{kind}.{problem}" for problem in misfits(accepting, rest, hint))
+
+
+def _of_another_strategy(setting: str) -> str:
+    """Say which strategies have a setting, for whoever gives it to one that has not, such as the default."""
+    having = []
+    for name in sorted(registry.entry_points("strategy")):
+        with suppress(TlkitError):
+            having += [name] if setting in inspect.signature(registry.get("strategy", name)).parameters else []
+    return f" It is a setting of {' and '.join(f'strategy={name}' for name in having)}." if having else ""
 
 
 def targets(kind: str, name: str) -> list[Target]:
@@ -85,8 +95,15 @@ def _unknown_model(kind: str, name: str, settings: Mapping[str, Any]) -> Iterato
         yield f"{kind}={name}/{model}: {name} has no model called {model!r}.{did_you_mean(model, known)}"
 
 
-def misfits(functions: list[Target], settings: Mapping[str, Any]) -> Iterator[str]:
+def misfits(
+    functions: list[Target], settings: Mapping[str, Any], hint: Callable[[str], str] | None = None
+) -> Iterator[str]:
     """Say which settings the keyword-only parameters of `functions` do not accept, and which they miss.
+
+    Args:
+        functions: what the settings are for.
+        settings: name to value.
+        hint: what to say about a setting that they do not have, if there is something to say.
 
     >>> def knn(*, k: int, metric: str = "cosine") -> None: ...
     >>> list(misfits([knn], {"k": "five", "metrik": "l2"}))
@@ -96,7 +113,9 @@ def misfits(functions: list[Target], settings: Mapping[str, Any]) -> Iterator[st
     accepted = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in sorted(settings.keys() - accepted.keys()) if not accepts_any else []:
-        yield f"{name}: no such setting.{did_you_mean(name, accepted)} Settings: {some(accepted, 12) or 'none'}."
+        known = hint(name) if hint else ""
+        known = known or f"{did_you_mean(name, accepted)} Settings: {some(accepted, 12) or 'none'}."
+        yield f"{name}: no such setting.{known}"
     hints = {name: hint for target in functions for name, hint in _hints(target).items()}
     for name, parameter in accepted.items():
         hint = hints.get(name, Any)

@@ -310,12 +310,12 @@ def new_data(settings: Mapping[str, Any]) -> ImageData:
     """Read labelled images that no run has seen; without a split of their own they are all test.
 
     Raises:
-        UsageError: settings for a split that is not made.
+        UsageError: settings for a split, or a fit, that is not made.
     """
     own, shared = _parted(settings)
-    if sizes := sorted({"val_size", "test_size"} & shared.keys()):
+    if idle := sorted(shared.keys() - {"on_error"}):
         raise UsageError(
-            f"data.{sizes[0]}: evaluate splits nothing; split=test, val, train or all says what to measure."
+            f"data.{idle[0]}: evaluate splits and fits nothing; split=test, val, train or all says what to measure."
         )
     images: ImageData = registry.build("data", own)
     places = np.full(len(images), "test") if images.split is None else images.split
@@ -434,11 +434,13 @@ def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame
 
 
 def _write_training(training: Mapping[str, Any], out: Path) -> None:
-    """Tabulate and draw how the classifier came about: regularisation and taps that were chosen, stages, epochs."""
+    """Write how the classifier came about: what auto decided, regularisation and taps that were chosen, epochs."""
     import pandas as pd
 
     from tlkit import plots, tables
 
+    if decision := training.get("decision"):
+        files.write_json(out / "decision.json", decision)
     if (parameter := training.get("parameter")) and len({*training["cv"][parameter]}) > 1:
         plots.save(plots.regularisation(parameter, training["cv"], training["chosen"]), out / "regularisation.png")
     if search := training.get("tap_search"):

@@ -26,6 +26,12 @@ def test_it_is_found_described_and_checked_once_installed(tmp_path: Path) -> Non
     assert "smallnet passes all checks" in run("-m", "tlkit", "plugins", "check=smallnet", **path)
     job = run("-m", "tlkit", "fit", "backbone=smallnet_wide", "--cfg", "job", "-p", "backbone", **path)
     assert job.splitlines()[1:3] == ["name: smallnet", "width: 32"]  # after a line that names the package
-    small = ["strategy.allow_random=true", "strategy.C=0.001", "strategy.cv=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    small = [
+        "strategy=linear_probe",
+        "strategy.allow_random=true",
+        "strategy.C=0.001",
+        "strategy.cv=2",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
     assert "test accuracy" in run("-m", "tlkit", "fit", "backbone=smallnet", "backbone.width=8", *small, **path)
     run("-m", "pytest", "-q", "-W", "error", "-c", str(source / "pyproject.toml"), str(source / "tests"), **path)

@@ -32,6 +32,7 @@ class ImageData:
         ignored: Number of files that were passed over because they are no images.
         unreadable: File to reason, of the images already left out.
         on_error: What `without` does: leave unreadable images out, or stop.
+        similarity: What the user says about how like they are to what the backbone was pretrained on; None: nothing.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ImageData:
     ignored: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     on_error: Literal["skip", "raise"] = "skip"
+    similarity: Literal["similar", "different"] | None = None
 
     def __len__(self) -> int:
         return len(self.files)

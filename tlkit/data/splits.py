@@ -38,6 +38,7 @@ def prepare(
     val_size: float = 0.0,
     test_size: float = 0.2,
     on_error: Literal["skip", "raise"] = "skip",
+    similarity: Literal["similar", "different"] | None = None,
 ) -> ImageData:
     """Give data a split where it has none, and check that a classifier can be learned and judged with it.
 
@@ -53,6 +54,8 @@ def prepare(
         val_size: Share of all images held out for choosing between models.
         test_size: Share of all images held out for the final judgement.
         on_error: Leave unreadable images out and say so ("skip"), or stop ("raise").
+        similarity: Whether the images are like those that the backbone was pretrained on; None: `strategy=auto`
+            measures it.
 
     Raises:
         UsageError: Shares outside 0 to 1.
@@ -67,7 +70,7 @@ def prepare(
         _hold_out(data, split, "test", _targets(per_class, test_size), seed)
     if val_size and "val" not in present:
         _hold_out(data, split, "val", _targets(per_class, val_size), seed)
-    prepared = replace(data, split=split, on_error=on_error)
+    prepared = replace(data, split=split, on_error=on_error, similarity=similarity)
     _check_learnable(prepared)
     return prepared
 
