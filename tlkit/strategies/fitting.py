@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,8 +197,26 @@ def _trained(
     with progress(f"training {backbone.name}", epochs * len(training) * (training.batch_size or 1)) as advance:
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
-        train(module, training, validation, resources.trainer, resources.folder)
+        task = _task(backbone, data, resources, repr((policy, rates, settings)))
+        train(module, training, validation, resources.trainer, resources.folder, task)
     return module
+
+
+def _task(backbone: Backbone, data: ImageData, resources: Resources, plan: str) -> dict[str, str]:
+    """Return what tells whether a checkpoint is one of this training."""
+    if resources.folder is None:
+        return {}
+    from tlkit.backbones import state_digest
+    from tlkit.data import fingerprint
+
+    split = [] if data.split is None else data.split.tolist()
+    labelled = (data.files, [data.classes[label] for label in data.labels], split)
+    return {
+        "the list of images": sha256(repr(labelled).encode()).hexdigest(),
+        "the images": fingerprint(data.images),
+        "the backbone": state_digest(backbone.module),
+        "the settings": repr((plan, sorted(resources.trainer.items()), resources.seed)),
+    }
 
 
 def _better(

@@ -43,6 +43,11 @@ class Shuffled(Sampler[tuple[int, int]]):
 
     def __init__(self, n: int, seed: int) -> None:
         self.n, self.seed, self.epoch = n, seed, 0
+        self._done = (0, 0)
+
+    def go_on(self, epoch: int, rows: int) -> None:
+        """Leave out the first rows of an epoch, from which training goes on."""
+        self.epoch, self._done = epoch, (epoch, rows)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order."""
@@ -54,7 +59,8 @@ class Shuffled(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(number(self.seed, "order", self.epoch))
         order = torch.randperm(self.n, generator=generator)
-        return iter([(self.epoch, int(row)) for row in order])
+        epoch, rows = self._done
+        return iter([(self.epoch, int(row)) for row in order[rows if epoch == self.epoch else 0 :]])
 
 
 def training_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:

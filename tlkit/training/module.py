@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -105,6 +105,30 @@ class FineTuning(pl.LightningModule):
         """The network that is validated and kept: the average, if there is one."""
         return self.network if self.average is None else cast("Network", self.average.module)
 
+    def state(self) -> dict[str, Any]:
+        """Return what training has changed, as plain containers and tensors."""
+        best = self.best and {**vars(self.best[0]), "weights": self.best[1]}
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": best,
+            "history": self.history,
+            "losses": [float(loss) for loss in self._losses],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if state["best"] is not None:
+            kept = dict(state["best"])
+            weights = kept.pop("weights")
+            self.best = Outcome(**kept), weights
+        self.history = list(state["history"])
+        self._losses = [torch.tensor(loss) for loss in state["losses"]]
+        self._averaged = state["steps"]
+
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Make the optimizer with all groups, frozen or not, and its schedule."""
         rates, groups = self.plan.rates, parameter_groups(self.network, self.plan.rates)
@@ -121,7 +145,6 @@ class FineTuning(pl.LightningModule):
         if first != self.network.first:
             self.network.freeze(first)
         self.network.train()
-        self._losses.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -156,7 +179,8 @@ class FineTuning(pl.LightningModule):
         self.log_dict({"val_loss": now.loss, "val_accuracy": now.accuracy})
         if self.best is None or now.rank > self.best[0].rank:
             self.best = now, {name: value.cpu().clone() for name, value in self.judged.state_dict().items()}
-        loss = float(torch.stack(self._losses).mean()) if self._losses else float("nan")
+        loss = float(torch.tensor([float(loss) for loss in self._losses]).mean())  # of none: NaN
+        self._losses.clear()
         rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
         row = {"epoch": now.epoch, "train_loss": loss, "val_loss": now.loss, "val_accuracy": now.accuracy, "lr": rate}
         self.history.append(row)

@@ -18,6 +18,8 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger
 
 from tlkit.errors import UsageError
+from tlkit.training import CHECKPOINT, LOGS
+from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from tlkit.training.module import FineTuning
 
 EPOCHS = 10
-LOGS = "training"  # in the run directory
 
 
 def train(
@@ -35,23 +36,33 @@ def train(
     validation: DataLoader[Batch],
     trainer: Mapping[str, Any],
     folder: Path | None,
+    task: Mapping[str, str] | None = None,
 ) -> None:
     """Train in place; afterwards the module's network is the best one, on the CPU and in eval mode.
+
+    A checkpoint that the same training left in the folder is where it goes on from.
 
     Args:
         module: What is trained.
         training: Batches to learn from.
         validation: Batches to choose the epoch by.
         trainer: Arguments of Lightning's Trainer.
-        folder: The run directory, for logs; None for none.
+        folder: The run directory, for logs and checkpoints; None for none.
+        task: What is trained on what, and how; see `Checkpoints`.
+
+    Raises:
+        TlkitError: The folder has a checkpoint that does not fit.
     """
+    task = task or {}
+    state = read(folder / CHECKPOINT, task) if folder else None
     patience = module.plan.settings.early_stopping
     callbacks: list[pl.Callback] = [EarlyStopping("val_loss", patience=patience)] if patience else []
+    callbacks += [Checkpoints(folder / CHECKPOINT, task, state)] if folder else []
     module.network.to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as scratch, _quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
-            "logger": CSVLogger(folder, name=None, version=LOGS) if folder else False,
+            "logger": _logger(folder, state["steps"] if state else 0) if folder else False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
@@ -61,13 +72,25 @@ def train(
             "default_root_dir": folder or scratch,
             "callbacks": callbacks,
         }
-        with _interruptible():
-            pl.Trainer(**{**usual, **trainer}).fit(module, training, validation)
+        lightning = pl.Trainer(**{**usual, **trainer})
+        if state is not None:
+            go_on(lightning, module, training, state)
+        if state is None or not state["done"]:
+            with _interruptible():
+                lightning.fit(module, training, validation)
     network = module.judged
     if module.best is not None:
         network.load_state_dict(module.best[1])
     module.network = network.cpu().to(memory_format=torch.contiguous_format).eval()
     module.network.module.requires_grad_(True)
+
+
+def _logger(folder: Path, steps: int) -> CSVLogger:
+    """Return a logger that goes on with what it had logged of the first steps."""
+    rows = earlier_rows(folder, steps)
+    logger = CSVLogger(folder, name=None, version=LOGS)
+    logger.experiment.metrics = list(rows)
+    return logger
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
