@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
             _hydra("fit", ["-sc", f"install={shell}"], print)
         case ["-sc", *_]:  # the shell asks how COMP_LINE goes on
             _complete(words)
+        case ["_rank", run_dir]:  # a fit on several devices starts its other processes so
+            return _report("fit", lambda: _rank(Path(run_dir)))
         case [command, *rest] if command in COMMANDS:
             return _report(command, lambda: _start(command, rest))
         case [word, *_]:
@@ -125,6 +127,12 @@ def _start(command: str, words: list[str]) -> None:
         raise failures[0]
     if failures:
         raise TlkitError("\n".join(map(told, failures))) from failures[0]
+
+
+def _rank(run_dir: Path) -> None:
+    from tlkit import workflow
+
+    workflow.rank(run_dir)
 
 
 def _codes_words(words: list[str]) -> list[str]:
@@ -216,7 +224,8 @@ def _report(command: str, action: Callable[[], None]) -> int:
         return int(end.code or 0)
     except (KeyboardInterrupt, Terminated) as end:
         what = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
-        print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
         return INTERRUPTED if isinstance(end, KeyboardInterrupt) else Terminated.exit_code
     except BrokenPipeError:
         raise

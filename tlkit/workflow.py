@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -118,7 +120,11 @@ def fit(
     data = {key: _lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
     record = {**groups, "trainer": trainer, "seed": seed}
-    with runs.directory(Path(resume or run_dir), record, resume=resume is not None) as out:
+    processes = _processes(strategy, trainer)
+    with (
+        runs.directory(Path(resume or run_dir), record, resume=resume is not None) as out,
+        ranks.started(processes, [sys.executable, "-m", "tlkit", "_rank", str(out)]),
+    ):
         store = CodesStore(cache_at(**cache), **codes)
         with progress("looking the images over"):
             images = load_data(data, seed)
@@ -137,6 +143,18 @@ def fit(
         _write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, runs.short(out)))
     return Run(out, classifier, metrics, predictions)
+
+
+def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
+    """Return how many processes this one has to begin with; those of torchrun are there already."""
+    devices = trainer.get("devices", 1)
+    trains = strategy["name"] in ("partial", "full", "scratch")
+    return devices if trains and isinstance(devices, int) and "WORLD_SIZE" not in os.environ else 1
+
+
+def rank(run_dir: Path) -> None:
+    """Be another rank of the run that was begun in a directory."""
+    run("fit", {**runs.read_config(run_dir), "resume": str(run_dir)}, run_dir)
 
 
 def resumed(settings: Mapping[str, Any], *, alone: bool) -> dict[str, Any]:

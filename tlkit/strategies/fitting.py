@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit import registry
-from tlkit.errors import UsageError
+from tlkit import ranks, registry
+from tlkit.codes import ShareDone
 from tlkit.progress import progress
 from tlkit.strategies.linear_probe import linear_probe
 
@@ -55,7 +54,8 @@ def fit(
         probe: Whether the head starts from a cross-validated linear probe, and not at random.
 
     Raises:
-        UsageError: A setting makes no sense, or there are several processes.
+        UsageError: A setting makes no sense.
+        ShareDone: This is another rank than the first, and has done its share of the training.
         TlkitError: Too few images, or unreadable ones with `data.on_error=raise`.
     """
     from tlkit.training.network import Network
@@ -64,11 +64,12 @@ def fit(
 
     settings.check()
     check_trainer(resources.trainer)
-    _refuse_ranks()
     started = time.perf_counter()
+    resources = replace(resources, store=resources.store.staying())
     data = _readable(validation_split(data, resources.seed), backbone, resources, codes=probe)
     log.info("%d images to learn from, %d to choose the epoch by", len(data.rows("train")), len(data.rows("val")))
-    start = _probe(backbone, data, resources, settings) if probe else None
+    resources = replace(resources, store=resources.store.alone())  # the other ranks ask for no codes any more
+    start = _probe(backbone, data, resources, settings) if probe and not ranks.launched() else None
     images_a_step = settings.batch_size * int(resources.trainer.get("accumulate_grad_batches", 1))
     chosen_rates = rates(backbone, settings, images_a_step, scratch=strategy == "scratch")
     kept = settings.batch_norm == "kept" or (
@@ -80,6 +81,8 @@ def fit(
     log.info(_listed(stages))
     begun = time.perf_counter()
     module = _trained(network, data, policy, chosen_rates, settings, resources, backbone)
+    if ranks.launched():
+        raise ShareDone
     training = {
         "strategy": strategy,
         "head": "trained",
@@ -114,11 +117,6 @@ def reborn(backbone: Backbone, seed: int) -> Backbone:
     torch.manual_seed(seed)
     fresh: Backbone = registry.build("backbone", {**backbone.spec, "weights": None})
     return fresh
-
-
-def _refuse_ranks() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("fine-tuning uses one process so far: start it without torchrun.")
 
 
 def _readable(data: ImageData, backbone: Backbone, resources: Resources, *, codes: bool) -> ImageData:

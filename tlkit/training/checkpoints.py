@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 
-from tlkit import files
+from tlkit import files, ranks
 from tlkit.errors import Terminated, TlkitError
 from tlkit.training import LOGS
 
@@ -101,7 +101,7 @@ class Checkpoints(pl.Callback):
     ) -> None:
         """Keep what was done so far in this epoch, if it is time, and between two steps of the optimizer."""
         due = self.told_to_end or time.monotonic() - self.since > EVERY
-        if due and batch_idx % trainer.accumulate_grad_batches == 0:
+        if batch_idx % trainer.accumulate_grad_batches == 0 and ranks.anyone(due):
             self._keep(trainer, trainer.current_epoch, batch_idx)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -116,7 +116,7 @@ class Checkpoints(pl.Callback):
             with files.replacing(self.path) as file:
                 torch.save({"format": _FORMAT, "task": self.task, **where, **_state(trainer)}, file)
         self.kept_steps, self.since = trainer.global_step, time.monotonic()
-        if self.told_to_end:
+        if ranks.anyone(self.told_to_end):
             raise Terminated
 
     def _end(self, signum: int, frame: FrameType | None) -> None:
