@@ -18,11 +18,13 @@ def fit(run_dir: str | Path | None = None, **settings: Any) -> Run:  # noqa: ANN
 
     Raises:
         UsageError: settings that do not fit, all of them at once.
-        TlkitError: what stops the run; nothing is left behind then.
+        TlkitError: what stops the run; nothing is left behind then but a checkpoint to `resume` from, if there is one.
     """
     from tlkit import config, validate, workflow
 
     composed, default_dir = config.compose("fit", settings)
+    if composed["resume"] is not None:
+        composed = workflow.resumed(composed, alone=len(settings) == 1)
     validate.check(workflow.fit, composed)
     return workflow.fit(Path(run_dir or default_dir), **composed)
 

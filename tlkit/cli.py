@@ -4,15 +4,17 @@ import atexit
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from tlkit.errors import TlkitError, UsageError, did_you_mean
+from tlkit.errors import Terminated, TlkitError, UsageError, did_you_mean, told
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,7 +31,7 @@ INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return 0 when done, 1 when it failed, 2 when the words make no sense, 130 after Ctrl-C."""
+    """Run one command; return 0 when done, 1 when it failed, 2 for words that make no sense, 130 or 143 if stopped."""
     words = sys.argv[1:] if argv is None else argv
     match words:
         case [] | ["-h" | "--help" | "help", *_]:
@@ -41,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
             _hydra("fit", ["-sc", f"install={shell}"], print)
         case ["-sc", *_]:  # the shell asks how COMP_LINE goes on
             _complete(words)
+        case ["_rank", run_dir]:  # a fit on several devices starts its other processes so
+            return _report("fit", lambda: _rank(Path(run_dir)))
         case [command, *rest] if command in COMMANDS:
             return _report(command, lambda: _start(command, rest))
         case [word, *_]:
@@ -53,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Be the program `tlkit`: end the process with what `main` returns."""
+    signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(100_000)  # importing torch, timm and scikit-learn sets off a thousand collections for nothing: 1 s
     try:
         code = main()
@@ -60,11 +65,15 @@ def program() -> NoReturn:
     except BrokenPipeError:  # whoever read our output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = TlkitError.exit_code
-    if code == INTERRUPTED:  # Python would wait for threads, and may forget the code
+    if code in (INTERRUPTED, Terminated.exit_code):  # Python would wait for threads, and may forget the code
         _end(code)
     if threading.active_count() > 1:
         sys.exit(code)
     _end(code)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _end(code: int) -> NoReturn:
@@ -90,7 +99,10 @@ def _start(command: str, words: list[str]) -> None:
 
         run_dir = _run_directory()
         try:
-            workflow.run(command, config.plain(cfg), run_dir)
+            settings = config.plain(cfg)
+            if settings.get("resume") is not None:
+                settings = workflow.resumed(settings, alone=len(_words_of_task()) == 1)
+            workflow.run(command, settings, run_dir)
         except (TlkitError, BrokenPipeError) as err:
             if os.getpid() != this_process:  # a launcher such as joblib or submitit moved the job
                 raise
@@ -102,6 +114,7 @@ def _start(command: str, words: list[str]) -> None:
     from tlkit import config, ranks
 
     words = _codes_words(words) if command == "codes" else words
+    words = _resuming(words) if command == "fit" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(words):
@@ -113,7 +126,13 @@ def _start(command: str, words: list[str]) -> None:
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        raise TlkitError("\n".join(map(str, failures))) from failures[0]
+        raise TlkitError("\n".join(map(told, failures))) from failures[0]
+
+
+def _rank(run_dir: Path) -> None:
+    from tlkit import workflow
+
+    workflow.rank(run_dir)
 
 
 def _codes_words(words: list[str]) -> list[str]:
@@ -128,6 +147,28 @@ def _close_log() -> None:
     for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+def _resuming(words: list[str]) -> list[str]:
+    """Let a run that goes on write to its own directory and log."""
+    given = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("resume=")]
+    if not given:
+        return words
+    if {"-m", "--multirun"} & set(words):
+        raise UsageError("resume goes on with one run, not with a sweep: leave --multirun out.")
+    from tlkit import runs
+
+    run_dir = str(runs.unfinished(given[-1])).replace("\\", "\\\\").replace("'", "\\'")
+    return [word for word in words if not word.startswith("resume=")] + [
+        f"resume='{run_dir}'",
+        f"hydra.run.dir='{run_dir}'",
+    ]
+
+
+def _words_of_task() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
 
 
 def _run_directory() -> Path:
@@ -181,9 +222,11 @@ def _report(command: str, action: Callable[[], None]) -> int:
         action()
     except SystemExit as end:  # Hydra and argparse end so after --help and the like
         return int(end.code or 0)
-    except KeyboardInterrupt:
-        print(f"\ntlkit {command}: interrupted; nothing half-written was left behind.", file=sys.stderr)
-        return INTERRUPTED
+    except (KeyboardInterrupt, Terminated) as end:
+        what = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
+        return INTERRUPTED if isinstance(end, KeyboardInterrupt) else Terminated.exit_code
     except BrokenPipeError:
         raise
     except Exception as err:
@@ -197,7 +240,7 @@ def _report(command: str, action: Callable[[], None]) -> int:
 
 def _explain(err: Exception) -> tuple[int, str | None]:
     if isinstance(err, TlkitError):
-        return err.exit_code, str(err)
+        return err.exit_code, told(err)
     if isinstance(err, OSError) and err.filename and err.strerror:
         return TlkitError.exit_code, f"{err.strerror}: {err.filename}"
     from tlkit.config import explain

@@ -16,6 +16,23 @@ class UsageError(TlkitError):
     exit_code = 2
 
 
+class Terminated(BaseException):
+    """The process was told to end (SIGTERM); like KeyboardInterrupt no error that anybody handles."""
+
+    exit_code = 143  # what shells report for a program that SIGTERM ended
+
+
+def told(err: BaseException) -> str:
+    """Return the message of an exception and the notes that were added to it on its way.
+
+    >>> err = TlkitError("the disk is full.")
+    >>> err.add_note("Free some space.")
+    >>> told(err)
+    'the disk is full. Free some space.'
+    """
+    return " ".join([str(err), *getattr(err, "__notes__", ())]).strip()
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return " Did you mean 'a' or 'b'?", or an empty string when nothing is close.
 

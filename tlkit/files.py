@@ -13,6 +13,9 @@ from typing import BinaryIO
 
 from tlkit.errors import TlkitError
 
+UNFINISHED = ".*.tmp"
+"""What files are called while they are written; a killed process leaves them."""
+
 _ADVICE = {
     errno.ENOSPC: "Free some space there, or choose another folder.",
     errno.EDQUOT: "Your quota is used up: free some space there, or choose another folder.",
@@ -42,7 +45,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         TlkitError: The operating system refused; the message names the path and what to do.
     """
     # The name does not grow from the target's, which may already be as long as a file name can be.
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / UNFINISHED.replace("*", secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("x+b") as file:

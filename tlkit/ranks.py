@@ -1,7 +1,10 @@
 """Several processes at one job: who this one is, and what they tell each other. One process is rank 0 of 1."""
 
 import os
-from collections.abc import Iterator
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -9,6 +12,8 @@ from typing import Any
 from tlkit.errors import TlkitError
 
 _PATIENCE = timedelta(days=2)  # a rank may have the slow disk, or the slow device
+_GONE = re.compile("gloo/transport|[Cc]onnection (closed|reset)|NCCL")
+_FAREWELL = 60.0  # seconds that a rank that has done its work has to end
 
 
 def launched() -> int:
@@ -30,13 +35,64 @@ def joined() -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.init_process_group(_backend(), timeout=_PATIENCE)
     except (ValueError, RuntimeError) as err:
         raise TlkitError(f"WORLD_SIZE is set, but the other processes cannot be joined: {err} Use torchrun.") from err
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _backend() -> str:
+    """Return gloo for tensors on the CPU, beside NCCL for those on GPUs where torch has it."""
+    import torch
+    from torch import distributed
+
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
+
+
+@contextmanager
+def started(processes: int, command: Sequence[str]) -> Iterator[None]:
+    """Start the other processes of this job on this machine, and join them for as long as the block lasts.
+
+    Args:
+        processes: How many there are together; nothing is started for one.
+        command: What each of the others runs; its environment says which rank it is, as torchrun would.
+
+    Raises:
+        TlkitError: one of them failed.
+    """
+    if processes < 2:
+        yield
+        return
+    before, port = dict(os.environ), _free_port()
+    os.environ.update(_environment(0, processes, port))
+    others = [
+        subprocess.Popen(command, env={**os.environ, **_environment(rank, processes, port)})
+        for rank in range(1, processes)
+    ]
+    try:
+        with joined():
+            yield
+        if any(other.wait(_FAREWELL) for other in others):
+            raise TlkitError("another process of this job failed: see what it printed.")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "GROUP_RANK": 0}
+    return {**{name: str(value) for name, value in names.items()}, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def world() -> tuple[int, int]:
@@ -56,5 +112,31 @@ def everyones(value: Any) -> list[Any]:  # noqa: ANN401
     if size == 1:
         return [value]
     values: list[Any] = [None] * size
-    distributed.all_gather_object(values, value)
+    with company():
+        distributed.all_gather_object(values, value)
     return values
+
+
+def anyone(flag: bool) -> bool:
+    """Tell whether the flag is set on any rank; every rank has to call it, and waits here for the others."""
+    if world()[1] == 1:
+        return flag
+    import torch
+    from torch import distributed
+
+    found = torch.tensor(int(flag))
+    with company():
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return bool(found)
+
+
+@contextmanager
+def company() -> Iterator[None]:
+    """Word what torch says of a process that has gone while others wait for it."""
+    try:
+        yield
+    except RuntimeError as err:
+        if world()[1] == 1 or not _GONE.search(str(err)):
+            raise
+        reason = str(err).splitlines()[0]
+        raise TlkitError(f"another process of this job is gone: see what it printed. ({reason})") from err

@@ -10,6 +10,7 @@ environment.json   versions and machine
 taps.csv           what strategy.tap=auto compared
 stages.csv         what was trained and how fast, stage by stage
 training/          what the training logged
+checkpoint.pt      where the training stands, until metrics.json is there; `tlkit fit resume=RUN` goes on from it
 *.png              pictures
 log.txt            what was printed
 metrics.json       what came out; written last
@@ -26,9 +27,10 @@ from typing import Any
 
 from tlkit import files
 from tlkit.errors import TlkitError, did_you_mean
+from tlkit.training import CHECKPOINT, LOGS
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
-_FOLDERS = (MODEL, "training")
+_FOLDERS = (MODEL, LOGS)
 _TABLES = ("predictions.csv", "taps.csv", "stages.csv", "index.parquet")
 _NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
 _SUFFIXES = (".png", ".npy")
@@ -37,23 +39,58 @@ _PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)
 
 
 @contextmanager
-def directory(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Path]:
-    """Open a new directory for results; whatever stops the work in it also removes what was written.
+def directory(run_dir: Path, config: Mapping[str, Any], *, resume: bool = False) -> Iterator[Path]:
+    """Open a new directory for results, or an unfinished one again.
+
+    Whatever stops the work in it also removes what was written, but for a training that can go on from a checkpoint.
 
     Raises:
-        TlkitError: something is in it already, or it cannot be written.
+        TlkitError: something is in a new one already, or it cannot be written.
     """
     from omegaconf import OmegaConf
 
     run_dir = run_dir.absolute()
-    if run_dir.exists() and (not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {LOG}):
+    if not resume and run_dir.exists() and (not run_dir.is_dir() or {p.name for p in run_dir.iterdir()} - {LOG}):
         raise TlkitError(f"{run_dir} is there already and not empty. Choose another folder, or remove it.")
     try:
-        files.write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        if not resume:
+            files.write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         yield run_dir
-    except BaseException:
-        _discard(run_dir)
+        (run_dir / CHECKPOINT).unlink(missing_ok=True)
+    except BaseException as err:
+        if (run_dir / CHECKPOINT).exists():
+            err.add_note(f"Go on from the last checkpoint with: tlkit fit resume={short(run_dir)}")
+        else:
+            _discard(run_dir)
         raise
+
+
+def unfinished(run: str | Path) -> Path:
+    """Return the directory of an unfinished run, rid of the files that a killed process was just writing.
+
+    Raises:
+        TlkitError: there is no such directory, or nothing to go on with in it.
+    """
+    run_dir = Path(run).expanduser().absolute()
+    if not run_dir.is_dir():
+        raise TlkitError(f"resume={run}: no such folder.{_similar(run_dir)}")
+    if (run_dir / METRICS).is_file():
+        raise TlkitError(f"resume={run}: this run is finished, there is nothing left to do in it.")
+    if not (run_dir / CONFIG).is_file():
+        raise TlkitError(f"resume={run}: no {CONFIG} in it, so this is no run that could go on. Start it anew.")
+    for path in run_dir.glob(f"**/{files.UNFINISHED}"):
+        path.unlink(missing_ok=True)
+    return run_dir
+
+
+def short(path: Path) -> str:
+    """Return a path as a user would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _similar(run_dir: Path) -> str:
+    siblings = [p.name for p in run_dir.parent.iterdir()] if run_dir.parent.is_dir() else []
+    return did_you_mean(run_dir.name, siblings)
 
 
 def _discard(run_dir: Path) -> None:
@@ -83,11 +120,12 @@ def find(run: str | Path) -> Path:
     """
     run_dir = Path(run).expanduser()
     if not run_dir.is_dir():
-        siblings = [p.name for p in run_dir.parent.iterdir()] if run_dir.parent.is_dir() else []
-        raise TlkitError(f"run={run}: no such folder.{did_you_mean(run_dir.name, siblings)}")
+        raise TlkitError(f"run={run}: no such folder.{_similar(run_dir)}")
     if not (run_dir / METRICS).is_file():
         runs = sorted(str(path.parent) for path in run_dir.glob(f"**/{METRICS}"))
         hint = f" Runs below it: {', '.join(runs[-3:])}." if runs else " The run did not finish, or this is no run."
+        if (run_dir / CHECKPOINT).is_file():
+            hint = f" The run did not finish. Go on with: tlkit fit resume={run}"
         raise TlkitError(f"run={run}: no {METRICS} in it.{hint}")
     return run_dir
 

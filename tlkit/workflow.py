@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -74,6 +75,7 @@ def _lend_a_hand(
     codes: dict[str, Any],
     cache: dict[str, Any],
     seed: int,
+    resume: str | None = None,
     strategy: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
     taps: str | list[str] = "pool",
@@ -103,11 +105,12 @@ def fit(
     cache: dict[str, Any],
     trainer: dict[str, Any],
     seed: int,
+    resume: str | None,
 ) -> Run:
     """Train a classifier, evaluate it on the held-out split, and write the run directory.
 
     Raises:
-        TlkitError: what stops it; nothing is left behind then.
+        TlkitError: what stops it; nothing is left behind then but a checkpoint to `resume` from, if there is one.
     """
     from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
@@ -116,7 +119,12 @@ def fit(
 
     data = {key: _lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
-    with runs.directory(run_dir, {**groups, "trainer": trainer, "seed": seed}) as out:
+    record = {**groups, "trainer": trainer, "seed": seed}
+    processes = _processes(strategy, trainer)
+    with (
+        runs.directory(Path(resume or run_dir), record, resume=resume is not None) as out,
+        ranks.started(processes, [sys.executable, "-m", "tlkit", "_rank", str(out)]),
+    ):
         store = CodesStore(cache_at(**cache), **codes)
         with progress("looking the images over"):
             images = load_data(data, seed)
@@ -133,8 +141,43 @@ def fit(
         _write_training(classifier.training, out)
         _write_data(out, images, inspection)
         _write_results(out, metrics, predictions, classifier)
-    print(report.of_fit(images, classifier, metrics, _short(out)))
+    print(report.of_fit(images, classifier, metrics, runs.short(out)))
     return Run(out, classifier, metrics, predictions)
+
+
+def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
+    """Return how many processes this one has to begin with; those of torchrun are there already."""
+    devices = trainer.get("devices", 1)
+    trains = strategy["name"] in ("partial", "full", "scratch")
+    return devices if trains and isinstance(devices, int) and "WORLD_SIZE" not in os.environ else 1
+
+
+def rank(run_dir: Path) -> None:
+    """Be another rank of the run that was begun in a directory."""
+    run("fit", {**runs.read_config(run_dir), "resume": str(run_dir)}, run_dir)
+
+
+def resumed(settings: Mapping[str, Any], *, alone: bool) -> dict[str, Any]:
+    """Return the settings of the unfinished run that the setting `resume` names.
+
+    Args:
+        settings: composed; what was given beside `resume` has to be what the run was asked for.
+        alone: nothing was given beside `resume`.
+
+    Raises:
+        TlkitError: no such run, or it is finished.
+        UsageError: other settings were given.
+    """
+    run_dir = runs.unfinished(settings["resume"])
+    asked = runs.read_config(run_dir)
+    given = {**settings, "data": {key: _lasting(key, value) for key, value in settings["data"].items()}}
+    changed = [name for name, value in asked.items() if given.get(name) != value]
+    if changed and not alone:
+        values = some([f"{name} was {asked[name]}, is now {given.get(name)}" for name in changed])
+        raise UsageError(
+            f"resume={settings['resume']}: the run was asked for something else: {values}. Leave these out."
+        )
+    return {**asked, "resume": str(run_dir)}
 
 
 def evaluate(
@@ -166,7 +209,7 @@ def evaluate(
         store = _prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
         _write_results(folder, metrics, predictions, classifier)
-    print(report.of_evaluation(images, metrics, _short(folder)))
+    print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
 
 
@@ -450,7 +493,3 @@ def _write_training(training: Mapping[str, Any], out: Path) -> None:
     if stages := training.get("stages"):
         tables.write(pd.DataFrame(stages), out / "stages.csv")
         plots.save(plots.training_curves(training["epochs"], training["start_accuracy"]), out / "training.png")
-
-
-def _short(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

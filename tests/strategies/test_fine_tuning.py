@@ -155,13 +155,10 @@ def test_settings_that_do_not_fit_are_refused(
     assert store.forwards == 0
 
 
-def test_random_weights_and_several_processes_are_refused(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_weights_are_refused(data: ImageData) -> None:
     bare = registry.build("backbone", {"name": "tiny", "weights": None})
     with pytest.raises(TlkitError, match=r"random weights.*strategy=scratch"):
         full(bare, data, resources())
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="without torchrun"):
-        scratch(bare, data, resources())
 
 
 def test_settings_are_documented_and_validated_by_name() -> None:

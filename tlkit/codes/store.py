@@ -128,6 +128,12 @@ class CodesStore:
         other._only_share = True
         return other
 
+    def staying(self) -> CodesStore:
+        """Return this store for a rank that has more to do than its share of one pass."""
+        other = copy.copy(self)
+        other._only_share = False
+        return other
+
     def codes(self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]) -> Codes:
         """Return the codes of n images at `taps`, computing what the store does not have.
 

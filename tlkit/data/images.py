@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -114,6 +114,18 @@ def content(image: Image) -> tuple[bytes, bytes | PIL.Image.Image]:
     except OSError as error:
         raise UnreadableImage(_why_not_read(error)) from error
     return hashlib.sha256(data).digest(), data
+
+
+def fingerprint(images: Sequence[Image]) -> str:
+    """Return a digest of the content of all images, in their order.
+
+    Raises:
+        UnreadableImage: As `digest`.
+    """
+    total = hashlib.sha256()
+    for image in images:
+        total.update(content(image)[0])
+    return total.hexdigest()
 
 
 def list_images(folder: Path) -> tuple[list[Path], int]:

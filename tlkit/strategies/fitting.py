@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit import registry
-from tlkit.errors import UsageError
+from tlkit import ranks, registry
+from tlkit.codes import ShareDone
 from tlkit.progress import progress
 from tlkit.strategies.linear_probe import linear_probe
 
@@ -54,7 +54,8 @@ def fit(
         probe: Whether the head starts from a cross-validated linear probe, and not at random.
 
     Raises:
-        UsageError: A setting makes no sense, or there are several processes.
+        UsageError: A setting makes no sense.
+        ShareDone: This is another rank than the first, and has done its share of the training.
         TlkitError: Too few images, or unreadable ones with `data.on_error=raise`.
     """
     from tlkit.training.network import Network
@@ -63,11 +64,12 @@ def fit(
 
     settings.check()
     check_trainer(resources.trainer)
-    _refuse_ranks()
     started = time.perf_counter()
+    resources = replace(resources, store=resources.store.staying())
     data = _readable(validation_split(data, resources.seed), backbone, resources, codes=probe)
     log.info("%d images to learn from, %d to choose the epoch by", len(data.rows("train")), len(data.rows("val")))
-    start = _probe(backbone, data, resources, settings) if probe else None
+    resources = replace(resources, store=resources.store.alone())  # the other ranks ask for no codes any more
+    start = _probe(backbone, data, resources, settings) if probe and not ranks.launched() else None
     images_a_step = settings.batch_size * int(resources.trainer.get("accumulate_grad_batches", 1))
     chosen_rates = rates(backbone, settings, images_a_step, scratch=strategy == "scratch")
     kept = settings.batch_norm == "kept" or (
@@ -79,6 +81,8 @@ def fit(
     log.info(_listed(stages))
     begun = time.perf_counter()
     module = _trained(network, data, policy, chosen_rates, settings, resources, backbone)
+    if ranks.launched():
+        raise ShareDone
     training = {
         "strategy": strategy,
         "head": "trained",
@@ -113,11 +117,6 @@ def reborn(backbone: Backbone, seed: int) -> Backbone:
     torch.manual_seed(seed)
     fresh: Backbone = registry.build("backbone", {**backbone.spec, "weights": None})
     return fresh
-
-
-def _refuse_ranks() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("fine-tuning uses one process so far: start it without torchrun.")
 
 
 def _readable(data: ImageData, backbone: Backbone, resources: Resources, *, codes: bool) -> ImageData:
@@ -196,8 +195,26 @@ def _trained(
     with progress(f"training {backbone.name}", epochs * len(training) * (training.batch_size or 1)) as advance:
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
-        train(module, training, validation, resources.trainer, resources.folder)
+        task = _task(backbone, data, resources, repr((policy, rates, settings)))
+        train(module, training, validation, resources.trainer, resources.folder, task)
     return module
+
+
+def _task(backbone: Backbone, data: ImageData, resources: Resources, plan: str) -> dict[str, str]:
+    """Return what tells whether a checkpoint is one of this training."""
+    if resources.folder is None:
+        return {}
+    from tlkit.backbones import state_digest
+    from tlkit.data import fingerprint
+
+    split = [] if data.split is None else data.split.tolist()
+    labelled = (data.files, [data.classes[label] for label in data.labels], split)
+    return {
+        "the list of images": sha256(repr(labelled).encode()).hexdigest(),
+        "the images": fingerprint(data.images),
+        "the backbone": state_digest(backbone.module),
+        "the settings": repr((plan, sorted(resources.trainer.items()), resources.seed)),
+    }
 
 
 def _better(

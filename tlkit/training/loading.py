@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tlkit import ranks
 from tlkit.codes.engines import processors
 from tlkit.data import decode
+from tlkit.errors import TlkitError, UsageError
 from tlkit.training.chance import number, seeded
 
 if TYPE_CHECKING:
@@ -39,33 +41,57 @@ class Examples(Dataset[tuple[Tensor, int]]):
 
 
 class Shuffled(Sampler[tuple[int, int]]):
-    """(epoch, row) of n rows in an order of the epoch's own; Lightning calls `set_epoch`."""
+    """(epoch, row) of n rows in an order of the epoch's own; Lightning calls `set_epoch`.
 
-    def __init__(self, n: int, seed: int) -> None:
+    Several ranks deal the rows out among them: their next batches together are the next batch of one process.
+    """
+
+    def __init__(self, n: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self.n, self.seed, self.epoch = n, seed, 0
+        self.rank, self.ranks = rank, ranks
+        self._done = (0, 0)
+
+    def go_on(self, epoch: int, rows: int) -> None:
+        """Leave out the first rows, of this rank, of an epoch from which training goes on."""
+        self.epoch, self._done = epoch, (epoch, rows)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.n
+        return self.n // self.ranks
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(number(self.seed, "order", self.epoch))
         order = torch.randperm(self.n, generator=generator)
-        return iter([(self.epoch, int(row)) for row in order])
+        own = order[self.rank :: self.ranks][: len(self)]
+        epoch, rows = self._done
+        return iter([(self.epoch, int(row)) for row in own[rows if epoch == self.epoch else 0 :]])
 
 
 def training_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
-    """Return shuffled batches; those that are not full are left out, for BatchNorm does not like them."""
-    batch_size = min(batch_size, len(data))
-    return _loader(data, load, Shuffled(len(data), seed), batch_size, seed, workers, drop_last=True)
+    """Return shuffled batches, of several ranks this one's share of each.
+
+    Those that are not full are left out, for BatchNorm does not like them.
+
+    Raises:
+        UsageError: a batch cannot be shared evenly.
+    """
+    rank, size = ranks.world()
+    if batch_size % size:
+        raise UsageError(f"strategy.batch_size={batch_size}: give a multiple of {size}, the number of processes.")
+    own = min(batch_size, len(data)) // size
+    if own == 0:
+        raise TlkitError(f"{len(data)} images to learn from are too few for {size} processes.")
+    return _loader(data, load, Shuffled(len(data), seed, rank, size), own, seed, workers, drop_last=True)
 
 
 def validation_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
-    """Return all images in their order."""
-    return _loader(data, load, [(0, row) for row in range(len(data))], batch_size, seed, workers, drop_last=False)
+    """Return all images in their order, of several ranks every so manieth."""
+    rank, size = ranks.world()
+    rows = [(0, row) for row in range(rank, len(data), size)]
+    return _loader(data, load, rows, max(1, batch_size // size), seed, workers, drop_last=False)
 
 
 def _loader(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
+from tlkit import ranks
 from tlkit.training.chance import number, seeded
 from tlkit.training.freezing import Policy, first_trained
 from tlkit.training.rates import Rates, parameter_groups
@@ -92,6 +93,7 @@ class FineTuning(pl.LightningModule):
     def __init__(self, network: Network, plan: Plan) -> None:
         super().__init__()
         self.network, self.plan = network, plan
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images to validate than ranks
         self.average = _average(network, plan.settings.ema) if plan.settings.ema else None
         self.best: tuple[Outcome, dict[str, Tensor]] | None = None
         self.history: list[dict[str, float]] = []
@@ -104,6 +106,30 @@ class FineTuning(pl.LightningModule):
     def judged(self) -> Network:
         """The network that is validated and kept: the average, if there is one."""
         return self.network if self.average is None else cast("Network", self.average.module)
+
+    def state(self) -> dict[str, Any]:
+        """Return what training has changed, as plain containers and tensors."""
+        best = self.best and {**vars(self.best[0]), "weights": self.best[1]}
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": best,
+            "history": self.history,
+            "losses": [float(loss) for loss in self._losses],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if state["best"] is not None:
+            kept = dict(state["best"])
+            weights = kept.pop("weights")
+            self.best = Outcome(**kept), weights
+        self.history = list(state["history"])
+        self._losses = [torch.tensor(loss) for loss in state["losses"]]
+        self._averaged = state["steps"]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Make the optimizer with all groups, frozen or not, and its schedule."""
@@ -121,11 +147,11 @@ class FineTuning(pl.LightningModule):
         if first != self.network.first:
             self.network.freeze(first)
         self.network.train()
-        self._losses.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        torch.manual_seed(number(self.plan.seed, "step", self.current_epoch, batch_idx))  # of dropout
+        apart = [self.global_rank] if self.global_rank else []
+        torch.manual_seed(number(self.plan.seed, "step", self.current_epoch, batch_idx, *apart))  # of dropout
         images, targets = self.plan.preprocess.normalise(batch[0]), batch[1]
         if self._mix is not None:
             even = len(images) // 2 * 2
@@ -144,19 +170,27 @@ class FineTuning(pl.LightningModule):
             self._averaged = self.trainer.global_step
         self.plan.advance(len(batch[1]))
 
+    def on_validation_start(self) -> None:
+        """Let all ranks judge the same network: each has its own statistics of the last batch."""
+        if ranks.world()[1] > 1:
+            for buffer in self.judged.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits and labels."""
         self._seen.append((self.judged(self.plan.preprocess.normalise(batch[0])).float().cpu(), batch[1].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Measure, and keep the best."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        logits, labels = _together(self._seen)
         self._seen.clear()
         now = Outcome(self.current_epoch + 1, logits, labels)
         self.log_dict({"val_loss": now.loss, "val_accuracy": now.accuracy})
         if self.best is None or now.rank > self.best[0].rank:
             self.best = now, {name: value.cpu().clone() for name, value in self.judged.state_dict().items()}
-        loss = float(torch.stack(self._losses).mean()) if self._losses else float("nan")
+        losses = [float(loss) for loss in self._losses]
+        loss = float(torch.tensor(ranks.everyones(losses)).mean())  # of none: NaN
+        self._losses.clear()
         rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
         row = {"epoch": now.epoch, "train_loss": loss, "val_loss": now.loss, "val_accuracy": now.accuracy, "lr": rate}
         self.history.append(row)
@@ -165,6 +199,15 @@ class FineTuning(pl.LightningModule):
                 **row
             )
         )
+
+
+def _together(seen: list[Batch]) -> Batch:
+    """Return the logits and labels that all ranks have seen, each image once, in the order of one process."""
+    own = tuple(torch.cat(parts) for parts in zip(*seen, strict=True))
+    shares = [share for share in ranks.everyones(own) if share]
+    rows = torch.cat([torch.arange(len(labels)) * len(shares) + rank for rank, (_, labels) in enumerate(shares)])
+    logits, labels = (torch.cat(parts)[rows.argsort()] for parts in zip(*shares, strict=True))
+    return logits, labels
 
 
 def _average(network: Network, decay: float) -> AveragedModel:

@@ -1,0 +1,125 @@
+"""Fine-tuning by several real processes: one result, of exactly the images that one process sees."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tlkit import ranks, runs
+from tlkit.data import ImageData
+from tlkit.errors import TlkitError, UsageError
+from tlkit.training.loading import Shuffled, training_loader, validation_loader
+
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+def test_ranks_deal_out_the_batches_of_one_process() -> None:
+    whole = [row for _, row in Shuffled(23, 5)]
+    shares = [[row for _, row in Shuffled(23, 5, rank, 2)] for rank in range(2)]
+    assert [len(share) for share in shares] == [len(Shuffled(23, 5, 0, 2))] * 2
+    for batch in range(23 // 8):
+        together = {row for share in shares for row in share[4 * batch : 4 * batch + 4]}
+        assert together == {*whole[8 * batch : 8 * batch + 8]}
+
+
+def test_what_cannot_be_shared_is_refused(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "world", lambda: (1, 2))
+    with pytest.raises(UsageError, match=r"batch_size=5: give a multiple of 2"):
+        training_loader(digits, lambda image: torch.zeros(1), 5, 1, 1)
+    with pytest.raises(TlkitError, match="too few for 2 processes"):
+        training_loader(digits.select([0]), lambda image: torch.zeros(1), 4, 1, 1)
+    assert list(validation_loader(digits.select(range(5)), lambda image: torch.zeros(1), 4, 1, 1).sampler) == [
+        (0, 1),
+        (0, 3),
+    ]
+
+
+def scans(folder: Path, validated: int) -> Path:
+    """Write scans of three digits into class folders, with a split."""
+    scans = load_digits(n_class=3)
+    for row in range(40 + validated + 9):
+        split = "train" if row < 40 else "val" if row < 40 + validated else "test"
+        place = folder / split / str(scans.target[row])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((scans.images[row] * 15).astype(np.uint8)).save(place / f"{row}.png")
+    return folder
+
+
+def words(images: Path, run: Path, *more: str) -> list[str]:
+    settings = ["backbone=tiny", "codes.engine=torch", "strategy=partial", "strategy.batch_size=8", "strategy.lr=0.01"]
+    settings += ["strategy.head_init=random", "strategy.augment=none", "strategy.optimizer=sgd"]
+    settings += ["strategy.batch_norm=kept", "trainer.accelerator=cpu", "trainer.max_epochs=2"]
+    return ["-m", "tlkit", "fit", "data=folder", f"data.root={images}", f"hydra.run.dir={run}", *settings, *more]
+
+
+def start(arguments: Sequence[str], cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "TLKIT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def epochs(run: Path) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = json.loads((run / runs.METRICS).read_text())["training"]["epochs"]
+    return rows
+
+
+@pytest.mark.parametrize("validated", [7, pytest.param(8, marks=pytest.mark.full), 9])
+def test_two_processes_have_the_result_of_one(validated: int, tmp_path: Path) -> None:
+    images, one, two, other = (
+        scans(tmp_path / "scans", validated),
+        *(tmp_path / name for name in ("1", "2", "torchrun")),
+    )
+    jobs = {
+        one: words(images, one),
+        two: words(images, two, "trainer.devices=2"),
+        other: [*TORCHRUN, *words(images, other)],
+    }
+    for arguments in jobs.values():
+        process = start(arguments, tmp_path / "cache")
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert out.count("results:") == 1
+    for run in (two, other):
+        assert {path.name for path in run.iterdir()} - {"log.txt"} == {p.name for p in one.iterdir()} - {"log.txt"}
+        for here, there in zip(epochs(run), epochs(one), strict=True):
+            right = here["val_accuracy"] * validated
+            assert right == pytest.approx(round(right), abs=1e-4)
+            assert round(right) == round(there["val_accuracy"] * validated)
+            assert here["val_loss"] == pytest.approx(there["val_loss"], rel=1e-4)
+            assert here["train_loss"] == pytest.approx(there["train_loss"], rel=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {"scans", "cache", "1", "2", "torchrun"}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the other process in /proc")
+def test_a_dead_process_ends_the_job(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = words(scans(tmp_path / "scans", 8), run, "trainer.devices=2", "trainer.max_epochs=5000")
+    process = start(arguments, tmp_path / "cache")
+    while not (run / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(child(process.pid), signal.SIGKILL)
+    died = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - died < 60
+    assert process.returncode == 1
+    assert "another process of this job is gone" in err
+    assert f"tlkit fit resume={run}" in err
+
+
+def child(parent: int) -> int:
+    """Return the process that another has started with `tlkit _rank`."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        state = (folder / "stat").read_text().rpartition(") ")[2].split()
+        if int(state[1]) == parent and "_rank" in (folder / "cmdline").read_text():
+            return int(folder.name)
+    raise AssertionError("no such process")
