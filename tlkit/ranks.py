@@ -4,8 +4,10 @@ import os
 import re
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +15,7 @@ from tlkit.errors import TlkitError
 
 _PATIENCE = timedelta(days=2)  # a rank may have the slow disk, or the slow device
 _GONE = re.compile("gloo/transport|[Cc]onnection (closed|reset)|NCCL")
+_NOTICE = 30.0  # seconds in which a rank notices by itself that another has died
 _FAREWELL = 60.0  # seconds that a rank that has done its work has to end
 
 
@@ -59,9 +62,6 @@ def started(processes: int, command: Sequence[str]) -> Iterator[None]:
     Args:
         processes: How many there are together; nothing is started for one.
         command: What each of the others runs; its environment says which rank it is, as torchrun would.
-
-    Raises:
-        TlkitError: one of them failed.
     """
     if processes < 2:
         yield
@@ -72,17 +72,33 @@ def started(processes: int, command: Sequence[str]) -> Iterator[None]:
         subprocess.Popen(command, env={**os.environ, **_environment(rank, processes, port)})
         for rank in range(1, processes)
     ]
+    done = threading.Event()
+    threading.Thread(target=_watch, args=(others, done), daemon=True).start()
     try:
         with joined():
             yield
-        if any(other.wait(_FAREWELL) for other in others):
-            raise TlkitError("another process of this job failed: see what it printed.")
+        for other in others:
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(_FAREWELL)
     finally:
+        done.set()
         for other in others:
             other.kill()
             other.wait()
         os.environ.clear()
         os.environ.update(before)
+
+
+def _watch(others: Sequence[subprocess.Popen[bytes]], done: threading.Event) -> None:
+    """End this process if another has failed and this one still waits for it, where no exception would reach it."""
+    while not done.wait(1):
+        if any(other.poll() for other in others):
+            if done.wait(_NOTICE):
+                return
+            print("tlkit: another process of this job failed: see what it printed.", file=sys.stderr, flush=True)
+            for other in others:
+                other.kill()
+            os._exit(TlkitError.exit_code)
 
 
 def _environment(rank: int, processes: int, port: int) -> dict[str, str]:
