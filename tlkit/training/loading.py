@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tlkit.codes.engines import processors
-from tlkit.data import decode
 from tlkit.training.chance import number, seeded
+from tlkit.training.kept import Activations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlkit.training.augment import Load
 
 Batch = tuple[Tensor, Tensor]
-"""Pixels (n, H, W, C) uint8 and labels (n,) int64."""
+"""Pixels (n, H, W, C) uint8, or kept activations (n, ...) float32, and labels (n,) int64."""
 
 _MOST = 16  # processes
 _FEW = 64  # images that are read sooner than other processes are started
@@ -35,7 +35,7 @@ class Examples(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, row = item
         with seeded(self.seed, epoch, row):
-            return self.load(decode(self.images[row])), int(self.labels[row])
+            return self.load(self.images[row]), int(self.labels[row])
 
 
 class Shuffled(Sampler[tuple[int, int]]):
@@ -57,20 +57,24 @@ class Shuffled(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(row)) for row in order])
 
 
-def training_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+def training_loader(
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
+) -> DataLoader[Batch]:
     """Return shuffled batches; those that are not full are left out, for BatchNorm does not like them."""
     batch_size = min(batch_size, len(data))
     return _loader(data, load, Shuffled(len(data), seed), batch_size, seed, workers, drop_last=True)
 
 
-def validation_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+def validation_loader(
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
+) -> DataLoader[Batch]:
     """Return all images in their order."""
     return _loader(data, load, [(0, row) for row in range(len(data))], batch_size, seed, workers, drop_last=False)
 
 
 def _loader(
     data: ImageData,
-    load: Load,
+    load: Load | Activations,
     sampler: Iterable[tuple[int, int]],
     batch_size: int,
     seed: int,
@@ -78,8 +82,8 @@ def _loader(
     *,
     drop_last: bool,
 ) -> DataLoader[Batch]:
-    examples: Dataset[Any] = Examples(data.images, data.labels, load, seed)
-    most = min(workers, processors(), _MOST)
+    examples: Dataset[Any] = load if isinstance(load, Activations) else Examples(data.images, data.labels, load, seed)
+    most = min(workers, processors(), _MOST) if isinstance(examples, Examples) else 1  # which have something to do
     processes = most if most > 1 and len(data) > _FEW else 0
     return DataLoader(
         examples,
