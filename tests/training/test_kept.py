@@ -38,7 +38,7 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def module(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    size = {"img_size": 32} if "vit" in name else {}
+    size: dict[str, Any] = {"img_size": 32} if "vit" in name else {}
     made: torch.nn.Module = timm.create_model(name, num_classes=2, drop_path_rate=0.1, **size)
     return made
 
@@ -93,7 +93,7 @@ def test_other_weights_other_activations(tiny: Backbone, digits: ImageData) -> N
 def test_half_precision_takes_half_the_room(tiny: Backbone, digits: ImageData, tmp_path: Path) -> None:
     widths, curves = {}, {}
     for precision in ("float32", "bf16", "float16"):
-        store = CodesStore(cache_at(dir=str(tmp_path / precision)), engine="torch", precision=precision)  # type: ignore[arg-type]
+        store = CodesStore(cache_at(dir=str(tmp_path / precision)), engine="torch", precision=precision)
         curves[precision] = curve(tiny, digits, store)
         (record,) = store.cache.codes.records()
         widths[precision] = record.width
