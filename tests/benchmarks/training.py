@@ -1,6 +1,6 @@
 """Fine-tuning: what it reaches on photographs, and how fast it is beside a hand-written loop.
 
-    python tests/benchmarks/training.py CASE      CASE: accuracy, speed, or all
+    python tests/benchmarks/training.py CASE      CASE: accuracy, speed, kept, or all
 
 MobileNetV2 with ImageNet weights on ants and bees, both found through TLKIT_TEST_ASSETS; the cache is a temporary one.
 """
@@ -168,7 +168,55 @@ def epochs_by_hand(data: Any, workers: int) -> list[float]:  # noqa: ANN401
     return times
 
 
-CASES = {"accuracy": accuracy, "speed": speed}
+def kept() -> None:
+    """Seconds of an epoch of the last stage, on kept activations and on images, alternating; validation included."""
+    from tlkit.codes import CodesStore
+
+    data, rounds = photographs(1), 2
+    on_images, filling, again = list[float](), list[float](), list[float]()
+    losses = dict[str, list[float]]()
+    for _ in range(rounds):
+        seconds, losses["images"] = partial_epochs(data, CodesStore(), once=False)
+        on_images += seconds[1:]
+        seconds, losses["kept"] = partial_epochs(data, CodesStore(), once=True)
+        filling.append(seconds[0])
+        again += seconds[1:]
+    whole, rest = statistics.median(on_images), statistics.median(again)
+    print(f"an epoch: on images {whole:.2f} s, on kept activations {rest:.2f} s, ratio {whole / rest:.1f}")
+    print(f"the first, which fills the cache (then finds it filled): {[round(s, 1) for s in filling]} s")
+    print(f"all: {[round(s, 2) for s in on_images]} and {[round(s, 2) for s in again]}")
+    print(f"training losses: {losses}")
+
+
+def partial_epochs(data: Any, store: Any, *, once: bool) -> tuple[list[float], list[float]]:  # noqa: ANN401
+    """Train the last stage for some epochs; the first lasts from the end of the probe, with all preparations."""
+    from unittest.mock import patch
+
+    from pytorch_lightning import Callback
+
+    from tlkit.strategies import Resources, fitting
+    from tlkit.strategies.fine_tuning import partial
+    from tlkit.training import kept as module
+
+    ends, begin = list[float](), fitting._start_head
+
+    class Clock(Callback):
+        def on_validation_end(self, *_: object) -> None:
+            ends.append(time.perf_counter())
+
+    def started(*arguments: Any) -> None:  # noqa: ANN401
+        begin(*arguments)
+        ends.append(time.perf_counter())
+
+    trainer = {"max_epochs": EPOCHS, "accelerator": "cpu", "callbacks": [Clock()]}
+    forbidden = module._obstacle if once else lambda *_: "the benchmark says so"
+    with patch.object(fitting, "_start_head", started), patch.object(module, "_obstacle", forbidden):
+        made = partial(backbone(), data, Resources(store, trainer, 1), train_last=1, augment="none")
+    epochs = made.training["epochs"]
+    return [*np.diff(ends).tolist()], [round(row["train_loss"], 4) for row in epochs]
+
+
+CASES = {"accuracy": accuracy, "speed": speed, "kept": kept}
 
 
 def main() -> None:

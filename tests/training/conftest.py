@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tlkit import registry
-from tlkit.backbones import Backbone
-from tlkit.data import ImageData, prepare
+from tlkit.backbones import Backbone, from_module
+from tlkit.data import ImageData, Preprocess, prepare
 
 Build = Callable[..., Backbone]
 
@@ -24,6 +24,17 @@ def digits() -> ImageData:
 def tiny() -> Backbone:
     backbone: Backbone = registry.build("backbone", {"name": "tiny"})
     return backbone
+
+
+@pytest.fixture(scope="session")
+def wrapped() -> Build:
+    """From a network for RGB images of some side to a backbone without pretrained weights."""
+
+    def wrap(module: torch.nn.Module, side: int) -> Backbone:
+        preprocess = Preprocess((3, side, side), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
+        return from_module(module, name="test", preprocess=preprocess, weights=None, recipe=None, spec={})
+
+    return wrap
 
 
 def tensors(module: torch.nn.Module) -> dict[str, Tensor]:

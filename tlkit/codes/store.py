@@ -30,6 +30,7 @@ from tlkit.codes.engines import (
     structure_digest,
 )
 from tlkit.codes.extraction import Codes
+from tlkit.codes.halves import packed
 from tlkit.codes.rows import Rows
 from tlkit.codes.stream import ahead, forward
 from tlkit.data import Image, UnreadableImage, content, decode, open_bytes
@@ -103,6 +104,7 @@ class CodesStore:
         self._disk = self.cache.codes
         self._together = True
         self._only_share = False
+        self._halves: str | None = None
         self._keys: dict[Any, bytes] = {}  # content by file and time of change, or by source and row
         self._versions: dict[nn.Module, str] = {}
 
@@ -132,6 +134,14 @@ class CodesStore:
         """Return this store for a rank that has more to do than its share of one pass."""
         other = copy.copy(self)
         other._only_share = False
+        return other
+
+    def maps(self, views: Sequence[str]) -> CodesStore:
+        """Return this store for whole outputs, flattened, of other views; `packed` if the precision is not float32."""
+        other = copy.copy(self)
+        other.views, other.pooling, other._versions = tuple(views), "flatten", {}
+        precision = str(self.recipe["precision"])
+        other._halves = None if precision == "float32" else precision
         return other
 
     def codes(self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]) -> Codes:
@@ -175,6 +185,7 @@ class CodesStore:
                     "tap": {**vars(backbone.tap(tap)), "tokens": list(backbone.tap(tap).tokens)},
                     "pooling": self.pooling if backbone.tap(tap).layout != "NC" else None,  # there is nothing to pool
                     "engine": self._version(backbone),
+                    **({"halves": self._halves} if self._halves else {}),
                 }
             )
             for tap in taps
@@ -303,7 +314,7 @@ class CodesStore:
         try:
             for keys, codes in forward(engine, chain([first], items)):
                 self.passes["forwards"] += len(keys)
-                block.add(keys, codes)
+                block.add(keys, {tap: packed(v, self._halves) for tap, v in codes.items()} if self._halves else codes)
         finally:
             block.write()
 

@@ -63,6 +63,8 @@ def fit(
     from tlkit.training.trainer import check_trainer
 
     settings.check()
+    if settings.augment == "views" and len(resources.store.views) == 1:
+        raise UsageError("strategy.augment=views: codes.views=1 is a single one. Give codes.views=8, or flip.")
     check_trainer(resources.trainer)
     started = time.perf_counter()
     resources = replace(resources, store=resources.store.staying())
@@ -181,6 +183,7 @@ def _trained(
 
     from tlkit.heads.settings import class_weights
     from tlkit.training.augment import augmented, plain
+    from tlkit.training.kept import kept_activations
     from tlkit.training.loading import training_loader, validation_loader
     from tlkit.training.module import FineTuning, Plan
     from tlkit.training.trainer import EPOCHS, train
@@ -188,15 +191,19 @@ def _trained(
     learned, judged = data.select(data.rows("train")), data.select(data.rows("val"))
     k = len(data.classes)
     weights = class_weights(settings.class_weight, np.arange(k), np.bincount(learned.labels, minlength=k))
-    common = (settings.batch_size, resources.seed, resources.store.workers)
-    training = training_loader(learned, augmented(backbone.preprocess, settings), *common)
-    validation = validation_loader(judged, plain(backbone.preprocess), *common)
+    store, seed = resources.store, resources.seed
+    common = (settings.batch_size, seed, store.workers)
+    kept = kept_activations(network, backbone, learned, judged, policy, settings, store, seed)
+    images = augmented(backbone.preprocess, settings, store.views), plain(backbone.preprocess)
+    training = training_loader(learned, kept[0] if kept else images[0], *common)
+    validation = validation_loader(judged, kept[1] if kept else images[1], *common)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
     with progress(f"training {backbone.name}", epochs * len(training) * (training.batch_size or 1)) as advance:
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
         task = _task(backbone, data, resources, repr((policy, rates, settings)))
         train(module, training, validation, resources.trainer, resources.folder, task)
+    module.network.split = None  # from now on it is given images
     return module
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import PIL.Image
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from tlkit.data import content, decode, open_bytes
 from tlkit.data.preprocess import as_array
+from tlkit.data.views import PLAIN, view_pixels
 
 if TYPE_CHECKING:
-    from tlkit.data import Preprocess
+    from tlkit.data import Image, Preprocess
     from tlkit.training.settings import Settings
 
-Load = Callable[[PIL.Image.Image], Tensor]
-"""From an image of `tlkit.data.decode` to pixels (H, W, C) uint8."""
+Load = Callable[["Image"], Tensor]
+"""From an image to pixels (H, W, C) uint8."""
 
 # The smallest scale of ImageNet recipes, 0.08, often shows nothing of what a small data set is about.
 _SCALE = (0.35, 1.0)
@@ -29,9 +30,11 @@ def plain(preprocess: Preprocess) -> Load:
     return partial(_prepared, preprocess, None, None, None)
 
 
-def augmented(preprocess: Preprocess, settings: Settings) -> Load:
+def augmented(preprocess: Preprocess, settings: Settings, views: Sequence[str] = (PLAIN,)) -> Load:
     """Return what prepares an image for training; it draws from torch's generator of the CPU only."""
     kind, strength = settings.augment, settings.color_jitter
+    if kind == "views":
+        return partial(_one_view, preprocess, views)
     cropping = kind not in ("none", "flip")
     mode = InterpolationMode(preprocess.interpolation)
     crop = v2.RandomResizedCrop(preprocess.input_size[1:], scale=_SCALE, interpolation=mode) if cropping else None
@@ -48,8 +51,20 @@ def augmented(preprocess: Preprocess, settings: Settings) -> Load:
     return partial(_prepared, preprocess, crop, v2.Compose(steps) if steps else None, erase)
 
 
-def _prepared(preprocess: Preprocess, crop: Any, steps: Any, erase: Any, rgb: PIL.Image.Image) -> Tensor:  # noqa: ANN401
+def drawn(views: int) -> int:
+    """Draw the number of a view."""
+    return int(torch.randint(views, ()))
+
+
+def _one_view(preprocess: Preprocess, views: Sequence[str], image: Image) -> Tensor:
+    key, data = content(image)
+    rgb = decode(open_bytes(data) if isinstance(data, bytes) else data)
+    return torch.from_numpy(view_pixels(preprocess, rgb, views[drawn(len(views))], key))
+
+
+def _prepared(preprocess: Preprocess, crop: Any, steps: Any, erase: Any, original: Image) -> Tensor:  # noqa: ANN401
     """Crop (as for predictions if `crop` is None), then the other steps, then erase; None leaves a step out."""
+    rgb = decode(original)
     image = preprocess.crop(preprocess.resize(rgb)) if crop is None else crop(rgb)
     image = image if steps is None else steps(image)
     image = image if image.mode == preprocess.mode else image.convert(preprocess.mode)

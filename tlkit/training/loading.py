@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tlkit import ranks
 from tlkit.codes.engines import processors
-from tlkit.data import decode
 from tlkit.errors import TlkitError, UsageError
 from tlkit.training.chance import number, seeded
+from tlkit.training.kept import Activations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlkit.training.augment import Load
 
 Batch = tuple[Tensor, Tensor]
-"""Pixels (n, H, W, C) uint8 and labels (n,) int64."""
+"""Pixels (n, H, W, C) uint8, or kept activations (n, ...) float32, and labels (n,) int64."""
 
 _MOST = 16  # processes
 _FEW = 64  # images that are read sooner than other processes are started
@@ -37,7 +37,7 @@ class Examples(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, row = item
         with seeded(self.seed, epoch, row):
-            return self.load(decode(self.images[row])), int(self.labels[row])
+            return self.load(self.images[row]), int(self.labels[row])
 
 
 class Shuffled(Sampler[tuple[int, int]]):
@@ -70,7 +70,9 @@ class Shuffled(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(row)) for row in own[rows if epoch == self.epoch else 0 :]])
 
 
-def training_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+def training_loader(
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
+) -> DataLoader[Batch]:
     """Return shuffled batches, of several ranks this one's share of each.
 
     Those that are not full are left out, for BatchNorm does not like them.
@@ -87,7 +89,9 @@ def training_loader(data: ImageData, load: Load, batch_size: int, seed: int, wor
     return _loader(data, load, Shuffled(len(data), seed, rank, size), own, seed, workers, drop_last=True)
 
 
-def validation_loader(data: ImageData, load: Load, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+def validation_loader(
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
+) -> DataLoader[Batch]:
     """Return all images in their order, of several ranks every so manieth."""
     rank, size = ranks.world()
     rows = [(0, row) for row in range(rank, len(data), size)]
@@ -96,7 +100,7 @@ def validation_loader(data: ImageData, load: Load, batch_size: int, seed: int, w
 
 def _loader(
     data: ImageData,
-    load: Load,
+    load: Load | Activations,
     sampler: Iterable[tuple[int, int]],
     batch_size: int,
     seed: int,
@@ -104,8 +108,8 @@ def _loader(
     *,
     drop_last: bool,
 ) -> DataLoader[Batch]:
-    examples: Dataset[Any] = Examples(data.images, data.labels, load, seed)
-    most = min(workers, processors(), _MOST)
+    examples: Dataset[Any] = load if isinstance(load, Activations) else Examples(data.images, data.labels, load, seed)
+    most = min(workers, processors(), _MOST) if isinstance(examples, Examples) else 1  # which have something to do
     processes = most if most > 1 and len(data) > _FEW else 0
     return DataLoader(
         examples,

@@ -152,7 +152,7 @@ class FineTuning(pl.LightningModule):
         """Return the loss of a batch."""
         apart = [self.global_rank] if self.global_rank else []
         torch.manual_seed(number(self.plan.seed, "step", self.current_epoch, batch_idx, *apart))  # of dropout
-        images, targets = self.plan.preprocess.normalise(batch[0]), batch[1]
+        images, targets = self._input(batch), batch[1]
         if self._mix is not None:
             even = len(images) // 2 * 2
             with seeded(self.plan.seed, "mix", self.current_epoch, batch_idx):
@@ -162,6 +162,9 @@ class FineTuning(pl.LightningModule):
         self.log("train_loss", loss, batch_size=len(images))
         self._losses.append(loss.detach())
         return loss
+
+    def _input(self, batch: Batch) -> Tensor:
+        return batch[0] if batch[0].is_floating_point() else self.plan.preprocess.normalise(batch[0])
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
         """Move the average, if there was a step, and the bar."""
@@ -178,7 +181,7 @@ class FineTuning(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits and labels."""
-        self._seen.append((self.judged(self.plan.preprocess.normalise(batch[0])).float().cpu(), batch[1].cpu()))
+        self._seen.append((self.judged(self._input(batch)).float().cpu(), batch[1].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Measure, and keep the best."""

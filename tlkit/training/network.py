@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 
 from tlkit.backbones import activations
 from tlkit.training.freezing import freeze
+from tlkit.training.splitting import begun
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tlkit.backbones import Backbone
+    from tlkit.training.splitting import Split
 
 
 class Network(nn.Module):
@@ -38,6 +41,7 @@ class Network(nn.Module):
         norms = [part for part in self.module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         self._norms = norms if keep_statistics else []
         self.first = 0
+        self.split: Split | None = None  # where the pass begins, if the frozen part has run before
         self._still: tuple[nn.Module, ...] = ()
         self.freeze(0)
 
@@ -54,10 +58,12 @@ class Network(nn.Module):
         return self
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Return the logits (n, k) float32 of a batch."""
+        """Return the logits (n, k) float32 of a batch, of images or, with a `split`, of activations there."""
         if self.training:
             self._hold_still()  # somebody may have called train() on a part
-        logits: Tensor = self.head(activations(self.module, batch, [self.tap])[self.tap.name])
+        split = self.split
+        with begun(self.module, split, batch, self.input_size) if split else nullcontext(batch) as images:
+            logits: Tensor = self.head(activations(self.module, images, [self.tap])[self.tap.name])
         return logits
 
     def _hold_still(self) -> None:
