@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit import ranks, registry
-from tlkit.errors import UsageError
 from tlkit.codes import ShareDone
+from tlkit.errors import UsageError
 from tlkit.progress import progress
 from tlkit.strategies.linear_probe import linear_probe
 
