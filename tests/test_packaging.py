@@ -1,6 +1,7 @@
 """What is listed in pyproject.toml is what is there, and modules import only from below."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -95,5 +96,7 @@ def test_nothing_in_the_code_can_unpickle_or_call_what_a_config_names() -> None:
     for folder in ("tlkit", "plugins", "conf"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".yaml"):
-                found = [w for w in words if w in path.read_text().replace(".eval(", "").replace("_eval(", "")]
+                text = path.read_text().replace(".eval(", "").replace("_eval(", "")
+                text = re.sub(r"torch\.load\([^()]*weights_only=True\)", "", text)  # which reads no code
+                found = [w for w in words if w in text]
                 assert not found, f"{path}: {found}"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,20 @@ from tlkit.data.torchvision_sets import torchvision_set
 _PLAIN = {"str", "int", "float", "bool", "NoneType"}
 
 
+def _types(hint: Any) -> list[str]:  # noqa: ANN401
+    """Name a type, or the types of what a Literal allows."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [type(value).__name__ for value in typing.get_args(hint)]
+    return [getattr(hint, "__name__", "str")]
+
+
 @pytest.mark.parametrize("source", [digits, folder, hf, manifest, torchvision_set, prepare])
 def test_settings_are_keyword_only_and_plain(source: Callable[..., ImageData]) -> None:
     hints = typing.get_type_hints(source)
     for name, parameter in inspect.signature(source).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            options = [getattr(option, "__name__", "str") for option in typing.get_args(hints[name]) or (hints[name],)]
-            assert set(options) <= _PLAIN
+            options = {option for hint in typing.get_args(hints[name]) or (hints[name],) for option in _types(hint)}
+            assert options <= _PLAIN
             assert f"{name}: " in (inspect.getdoc(source) or "")
         else:
             assert source is prepare

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TOLERANCE = 2e-6
 _MOST_STEPS = 60
 _NOISE = 3e-5  # gaps below this may be what float32 leaves
-_MOST_IDLE = 3  # steps that do not halve such a gap
+_MOST_IDLE = 8  # steps that do not halve such a gap
 _MOST_INNER = 250
 _LITTLE = 0.1
 _NEAR = 0.25  # share of the slope along a step that may be left
