@@ -153,6 +153,7 @@ def test_scikit_learn_can_have_it(data: ImageData) -> None:
     assert model.classifier_.training["strategy"] == "auto -> linear_probe"
 
 
+@pytest.mark.full
 def test_photographs(assets: Path) -> None:
     weights = str(assets / "weights" / "mobilenetv2_100.keras_in1k")
     photographs = prepare(registry.build("data", {"name": "folder", "root": str(assets / "data" / "hymenoptera")}), 1)

@@ -189,6 +189,7 @@ def test_a_run_directory_tells_how_it_was_trained(tmp_path: Path) -> None:
     assert again.training["strategy"] == "partial"
 
 
+@pytest.mark.full
 def test_photographs(assets: Path) -> None:
     weights = str(assets / "weights" / "mobilenetv2_100.keras_in1k")
     data = prepare(registry.build("data", {"name": "folder", "root": str(assets / "data" / "hymenoptera")}), 1)

@@ -118,6 +118,7 @@ def _real(assets: Path, name: str) -> list[Path]:
     return [image for row in rows if isinstance(image := labelled.images[row], Path) and image.suffix != ".gif"]
 
 
+@pytest.mark.full
 def test_photographs_are_like_imagenet_and_solar_cells_are_not(assets: Path) -> None:
     weights = str(assets / "weights" / "mobilenetv2_100.keras_in1k")
     network = registry.build("backbone", {"name": "mobilenetv2_100", "weights": weights})
