@@ -169,27 +169,22 @@ def epochs_by_hand(data: Any, workers: int) -> list[float]:  # noqa: ANN401
 
 
 def kept() -> None:
-    """Seconds of an epoch of the last stage, on kept activations and on images, alternating; validation included."""
+    """Seconds of an epoch of the last stage, on images and on kept activations; validation included."""
     from tlkit.codes import CodesStore
 
-    data, rounds = photographs(1), 2
-    on_images, filling, again = list[float](), list[float](), list[float]()
-    losses = dict[str, list[float]]()
-    for _ in range(rounds):
-        seconds, losses["images"] = partial_epochs(data, CodesStore(), once=False)
-        on_images += seconds[1:]
-        seconds, losses["kept"] = partial_epochs(data, CodesStore(), once=True)
-        filling.append(seconds[0])
-        again += seconds[1:]
-    whole, rest = statistics.median(on_images), statistics.median(again)
-    print(f"an epoch: on images {whole:.2f} s, on kept activations {rest:.2f} s, ratio {whole / rest:.1f}")
-    print(f"the first, which fills the cache (then finds it filled): {[round(s, 1) for s in filling]} s")
-    print(f"all: {[round(s, 2) for s in on_images]} and {[round(s, 2) for s in again]}")
-    print(f"training losses: {losses}")
+    data, store = photographs(1), CodesStore()
+    _, images, wanted = partial_epochs(data, store, once=False)
+    first, activations, found = partial_epochs(data, store, once=True)
+    second, *_ = partial_epochs(data, store, once=True)
+    for clock, whole, rest in zip(("wall", "processor"), images, activations, strict=True):
+        ratio = statistics.median(whole) / statistics.median(rest)
+        print(f"an epoch, {clock}: on images {whole} s, on kept activations {rest} s; ratio of medians {ratio:.1f}")
+    print(f"the first, which fills the cache: {first} s; which finds it filled: {second} s (wall, processor)")
+    print(f"training losses: {wanted} and {found}")
 
 
-def partial_epochs(data: Any, store: Any, *, once: bool) -> tuple[list[float], list[float]]:  # noqa: ANN401
-    """Train the last stage for some epochs; the first lasts from the end of the probe, with all preparations."""
+def partial_epochs(data: Any, store: Any, *, once: bool) -> tuple[list[float], list[list[float]], list[float]]:  # noqa: ANN401
+    """Train the last stage: seconds (wall, processor) of the first epoch, with all preparations, and of the others."""
     from unittest.mock import patch
 
     from pytorch_lightning import Callback
@@ -198,22 +193,23 @@ def partial_epochs(data: Any, store: Any, *, once: bool) -> tuple[list[float], l
     from tlkit.strategies.fine_tuning import partial
     from tlkit.training import kept as module
 
-    ends, begin = list[float](), fitting._start_head
+    ends, begin = list[tuple[float, float]](), fitting._start_head
 
     class Clock(Callback):
         def on_validation_end(self, *_: object) -> None:
-            ends.append(time.perf_counter())
+            ends.append((time.perf_counter(), time.process_time()))
 
     def started(*arguments: Any) -> None:  # noqa: ANN401
         begin(*arguments)
-        ends.append(time.perf_counter())
+        ends.append((time.perf_counter(), time.process_time()))
 
     trainer = {"max_epochs": EPOCHS, "accelerator": "cpu", "callbacks": [Clock()]}
-    forbidden = module._obstacle if once else lambda *_: "the benchmark says so"
-    with patch.object(fitting, "_start_head", started), patch.object(module, "_obstacle", forbidden):
+    obstacle = module._obstacle if once else lambda *_: "the benchmark says so"
+    with patch.object(fitting, "_start_head", started), patch.object(module, "_obstacle", obstacle):
         made = partial(backbone(), data, Resources(store, trainer, 1), train_last=1, augment="none")
-    epochs = made.training["epochs"]
-    return [*np.diff(ends).tolist()], [round(row["train_loss"], 4) for row in epochs]
+    seconds = np.diff(ends, axis=0).round(2)
+    losses = [round(row["train_loss"], 4) for row in made.training["epochs"]]
+    return seconds[0].tolist(), seconds[1:].T.tolist(), losses
 
 
 CASES = {"accuracy": accuracy, "speed": speed, "kept": kept}
