@@ -194,7 +194,7 @@ def again(scratch: Path, name: str) -> None:
     """A second fit with another head; 10 images more."""
     data = ["data=folder", f"data.root={assets()}/data/hymenoptera"]
     told = settings(name)
-    words = ["fit", *data, f"backbone={name}", f"backbone.weights={told['weights'] or 'null'}"]
+    words = ["fit", "strategy=linear_probe", *data, f"backbone={name}", f"backbone.weights={told['weights'] or 'null'}"]
     first = command([*words, f"hydra.run.dir={scratch}/first"], scratch / "cache")
     heads = ["softmax", "ridge", "knn", "svm", "prototype"]
     times = {}

@@ -17,10 +17,10 @@ from tlkit.backbones import Backbone
 from tlkit.cli import main
 from tlkit.codes import CodesStore, ShareDone, cache_at
 from tlkit.data import ImageData, prepare
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, UsageError
 from tlkit.strategies import Resources
-from tlkit.strategies.auto import auto, look, sizes
-from tlkit.strategies.decision import Thresholds
+from tlkit.strategies.auto import auto, look, refuse_several, sizes
+from tlkit.strategies.decision import Decision, Thresholds
 
 CPU: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu"}
 MANY: dict[str, Any] = {"few_per_class": 0, "few_images": 0}  # with these borders any data is large
@@ -162,3 +162,13 @@ def test_photographs(assets: Path) -> None:
     assert fitted.training["decision"]["quadrant"] == "small and similar"
     assert fitted.training["decision"]["measured"]["confidence"] == pytest.approx(0.74, abs=0.03)
     assert fitted.taps == ("pool",)
+
+
+def test_several_processes_train_only_what_is_named(tmp_path: Path) -> None:
+    store = CodesStore(cache_at(dir=str(tmp_path)))
+    train = Decision("large", "different", {"name": "full"}, {"name": "partial"}, ())
+    probe = replace(train, choice={"name": "linear_probe"})
+    refuse_several(train, Resources(store, {"max_epochs": 3}))
+    refuse_several(probe, Resources(store, {"devices": 2}))
+    with pytest.raises(UsageError, match="strategy=full"):
+        refuse_several(train, Resources(store, {"devices": 2}))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tlkit import registry
+from tlkit.errors import UsageError
 from tlkit.strategies.decision import TAPS, Decision, Measurements, Thresholds, decide, words
 from tlkit.strategies.similarity import confidence, shift
 
@@ -74,9 +76,21 @@ def auto(
         "thresholds": asdict(limits),
     }
     log.log(logging.INFO if measured.pretrained else logging.WARNING, "%s", told(decision))
+    refuse_several(decision, resources)
     chosen: Classifier = registry.build("strategy", decision.choice, backbone, data, resources)
     name = f"auto -> {chosen.training['strategy']}"
     return replace(chosen, training={**chosen.training, "strategy": name, "decision": record})
+
+
+def refuse_several(decision: Decision, resources: Resources) -> None:
+    """Stop before a training would wait for processes that have ended after their share of the pass.
+
+    Raises:
+        UsageError: there are several processes, and the choice is to train.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 or resources.trainer.get("devices", 1) not in (1, "1")
+    if several and decision.choice["name"] != "linear_probe":
+        raise UsageError(f"several processes train only what is named: add {words(decision.choice)}, which auto chose.")
 
 
 def sizes(backbone: Backbone, data: ImageData) -> Measurements:
