@@ -73,7 +73,7 @@ def epochs(run: Path) -> list[dict[str, float]]:
     return rows
 
 
-@pytest.mark.parametrize("validated", [7, pytest.param(8, marks=pytest.mark.full), 9])
+@pytest.mark.parametrize("validated", [7, *(pytest.param(n, marks=pytest.mark.full) for n in (8, 9))])
 def test_two_processes_have_the_result_of_one(validated: int, tmp_path: Path) -> None:
     images, one, two, other = (
         scans(tmp_path / "scans", validated),
@@ -100,6 +100,7 @@ def test_two_processes_have_the_result_of_one(validated: int, tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"scans", "cache", "1", "2", "torchrun"}
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the other process in /proc")
 def test_a_dead_process_ends_the_job(tmp_path: Path) -> None:
     run = tmp_path / "run"
