@@ -105,7 +105,7 @@ def fit(
     cache: dict[str, Any],
     trainer: dict[str, Any],
     seed: int,
-    resume: str | None,
+    resume: str | None = None,
 ) -> Run:
     """Train a classifier, evaluate it on the held-out split, and write the run directory.
 
