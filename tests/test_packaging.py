@@ -23,6 +23,7 @@ LAYERS = [
     ["classifier", "testing"],
     ["strategies", "evaluation"],
     ["runs", "plugin_list", "plots"],
+    ["sources", "results"],
     ["workflow"],
     ["api", "estimators"],
     ["cli"],

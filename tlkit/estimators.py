@@ -14,8 +14,8 @@ from tlkit import registry
 from tlkit.codes import CodesStore, known_taps
 from tlkit.data import Image, ImageData, as_images
 from tlkit.errors import UsageError, some
+from tlkit.sources import build_backbone
 from tlkit.strategies import Resources
-from tlkit.workflow import build_backbone
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -10,20 +10,19 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import files, ranks, registry, runs, validate
+from tlkit import ranks, registry, results, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
+from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tlkit.backbones import Backbone
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
@@ -117,7 +116,7 @@ def fit(
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
 
-    data = {key: _lasting(key, value) for key, value in data.items()}
+    data = {key: lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
     record = {**groups, "trainer": trainer, "seed": seed}
     processes = _processes(strategy, trainer)
@@ -138,9 +137,9 @@ def fit(
         metrics, predictions, _ = measure(classifier, images, held_out, store)
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
-        _write_training(classifier.training, out)
-        _write_data(out, images, inspection)
-        _write_results(out, metrics, predictions, classifier)
+        results.write_training(classifier.training, out)
+        results.write_data(out, images, inspection)
+        results.write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, runs.short(out)))
     return Run(out, classifier, metrics, predictions)
 
@@ -170,7 +169,7 @@ def resumed(settings: Mapping[str, Any], *, alone: bool) -> dict[str, Any]:
     """
     run_dir = runs.unfinished(settings["resume"])
     asked = runs.read_config(run_dir)
-    given = {**settings, "data": {key: _lasting(key, value) for key, value in settings["data"].items()}}
+    given = {**settings, "data": {key: lasting(key, value) for key, value in settings["data"].items()}}
     changed = [name for name, value in asked.items() if given.get(name) != value]
     if changed and not alone:
         values = some([f"{name} was {asked[name]}, is now {given.get(name)}" for name in changed])
@@ -208,7 +207,7 @@ def evaluate(
     with runs.directory(folder, record) as folder:
         store = _prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
-        _write_results(folder, metrics, predictions, classifier)
+        results.write_results(folder, metrics, predictions, classifier)
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
 
@@ -277,7 +276,7 @@ def extract(
     one_file = export_format(Path(out)) != "npy"
     if one_file and Path(out).exists():
         raise TlkitError(f"{out} is there already. Choose another name, or remove it.")
-    data = {key: _lasting(key, value) for key, value in data.items()}
+    data = {key: lasting(key, value) for key, value in data.items()}
     record = {"data": data, "backbone": backbone, "taps": taps, "codes": codes, "cache": cache, "seed": seed}
     with nullcontext(Path(out)) if one_file else runs.directory(Path(out), record) as target:
         store = CodesStore(cache_at(**cache), **codes)
@@ -341,88 +340,6 @@ def plugins(*, show: str | None, check: str | None) -> None:
         plugin_list.show_all()
 
 
-def load_data(settings: Mapping[str, Any], seed: int) -> ImageData:
-    """Read labelled images from the source that the settings name, and split them."""
-    from tlkit.data import prepare
-
-    own, shared = _parted(settings)
-    return prepare(registry.build("data", own), seed, **shared)
-
-
-def new_data(settings: Mapping[str, Any]) -> ImageData:
-    """Read labelled images that no run has seen; without a split of their own they are all test.
-
-    Raises:
-        UsageError: settings for a split, or a fit, that is not made.
-    """
-    own, shared = _parted(settings)
-    if idle := sorted(shared.keys() - {"on_error"}):
-        raise UsageError(
-            f"data.{idle[0]}: evaluate splits and fits nothing; split=test, val, train or all says what to measure."
-        )
-    images: ImageData = registry.build("data", own)
-    places = np.full(len(images), "test") if images.split is None else images.split
-    return replace(images, split=places, on_error=shared.get("on_error", "skip"))
-
-
-def data_of(run: Path) -> ImageData:
-    """Read the images that a run was made with, each in the split that it was in then.
-
-    Raises:
-        TlkitError: they are not there any more.
-    """
-    import pandas as pd
-
-    from tlkit.tables import printable
-
-    settings = runs.read_config(run).get("data")
-    if not isinstance(settings, dict):
-        raise TlkitError(f"{run / runs.CONFIG}: it does not say what data the run was made with. Give data=NAME.")
-    validate.check_plugin("data", settings)
-    images: ImageData = registry.build("data", _parted(settings)[0])
-    try:
-        table = pd.read_csv(run / runs.IMAGES, dtype=str, keep_default_na=False)
-        split = dict(zip(table["file"], table["split"], strict=True))
-    except (OSError, ValueError, KeyError) as err:
-        raise TlkitError(f"{run / runs.IMAGES}: it does not say which images the run used: {err!r}.") from err
-    names = [printable(file) for file in images.files]
-    rows = [row for row, name in enumerate(names) if name in split]
-    if len(rows) < len(split):
-        gone = sorted(split.keys() - set(names))
-        raise TlkitError(f"{len(gone)} images of the run are not there any more: {some(gone)}. Give data=NAME.")
-    if len(images) > len(rows):
-        log.warning("%d images that the run does not know are left out", len(images) - len(rows))
-    return replace(images.select(rows), split=np.array([split[names[row]] for row in rows]))
-
-
-def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part the settings of a source from those that all sources share."""
-    from tlkit.data import prepare
-
-    shared = {name for name, p in signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    own = {key: value for key, value in settings.items() if key not in shared}
-    return own, {key: value for key, value in settings.items() if key in shared}
-
-
-def _lasting(key: str, value: Any) -> Any:  # noqa: ANN401
-    """Make a path hold in another working directory."""
-    return str(Path(value).expanduser().absolute()) if _is_path(key, value) else value
-
-
-def _is_path(key: str, value: Any) -> bool:  # noqa: ANN401
-    return key in ("root", "path") and isinstance(value, str) and Path(value).expanduser().exists()
-
-
-def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
-    """Build the backbone that the settings name; random weights are drawn from the seed."""
-    import torch
-
-    torch.manual_seed(seed)
-    with progress(f"loading {settings['name']}"):
-        backbone: Backbone = registry.build("backbone", settings)
-    return backbone
-
-
 def measure(
     classifier: Classifier, images: ImageData, split: str, store: CodesStore
 ) -> tuple[dict[str, Any], pd.DataFrame, ImageData]:
@@ -449,47 +366,3 @@ def measure(
     metrics = {"split": split, "unreadable": len(part.unreadable), **measured}
     predictions.insert(1, "label", [part.classes[label] for label in part.labels])
     return metrics, predictions.drop(columns="error"), part
-
-
-def _write_data(out: Path, images: ImageData, inspection: Mapping[str, Any]) -> None:
-    import pandas as pd
-
-    from tlkit import tables
-
-    record = {**inspection, "source": images.source, "unreadable": dict(images.unreadable)}
-    names = [tables.printable(file) for file in images.files]
-    labels = [images.classes[label] for label in images.labels]
-    files.write_json(out / "data.json", record)
-    tables.write(pd.DataFrame({"file": names, "label": labels, "split": images.split}), out / runs.IMAGES)
-
-
-def _write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier) -> None:
-    """Write what was measured; metrics.json comes last, it says that the run is whole."""
-    from tlkit import plots, tables
-
-    labels = [classifier.classes.index(name) for name in predictions["label"]]
-    probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
-    plots.save(plots.confusion_matrix(metrics["confusion_matrix"], classifier.classes), out / "confusion_matrix.png")
-    plots.save(plots.reliability(probabilities, labels), out / "reliability.png")
-    tables.write(predictions, out / "predictions.csv")
-    files.write_json(out / "environment.json", runs.environment())
-    files.write_json(out / runs.METRICS, metrics)
-
-
-def _write_training(training: Mapping[str, Any], out: Path) -> None:
-    """Write how the classifier came about: what auto decided, regularisation and taps that were chosen, epochs."""
-    import pandas as pd
-
-    from tlkit import plots, tables
-
-    if decision := training.get("decision"):
-        files.write_json(out / "decision.json", decision)
-    if (parameter := training.get("parameter")) and len({*training["cv"][parameter]}) > 1:
-        plots.save(plots.regularisation(parameter, training["cv"], training["chosen"]), out / "regularisation.png")
-    if search := training.get("tap_search"):
-        listed = pd.DataFrame(search).assign(taps=["+".join(candidate["taps"]) for candidate in search])
-        tables.write(listed, out / "taps.csv")
-        plots.save(plots.accuracy_by_depth(search, training["taps"]), out / "accuracy_by_depth.png")
-    if stages := training.get("stages"):
-        tables.write(pd.DataFrame(stages), out / "stages.csv")
-        plots.save(plots.training_curves(training["epochs"], training["start_accuracy"]), out / "training.png")

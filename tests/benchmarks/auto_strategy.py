@@ -78,9 +78,9 @@ def reached(strategy: dict[str, Any], network: Any, data: Any, store: Any, epoch
 def measure(name: str, epochs: int, seed: int) -> None:
     """Print the record, the decision, and what each strategy reaches."""
     from tlkit.codes import CodesStore
+    from tlkit.sources import build_backbone, load_data
     from tlkit.strategies.auto import look
     from tlkit.strategies.decision import decide, words
-    from tlkit.workflow import build_backbone, load_data
 
     spec, source = cases()[name]
     network, data, store = build_backbone(spec, seed), load_data(source, seed), CodesStore()

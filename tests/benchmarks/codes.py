@@ -61,7 +61,7 @@ def settings(name: str) -> dict[str, Any]:
 
 def backbone(name: str) -> Any:  # noqa: ANN401
     """Build a backbone."""
-    from tlkit.workflow import build_backbone
+    from tlkit.sources import build_backbone
 
     return build_backbone(settings(name), 0)
 
@@ -345,8 +345,8 @@ def auto(scratch: Path, name: str, seeds: Sequence[int] = (0, 1, 2)) -> None:
 
     from tlkit import registry
     from tlkit.codes import CodesStore, cache_at
+    from tlkit.sources import load_data
     from tlkit.strategies import Resources
-    from tlkit.workflow import load_data
 
     network, folder = backbone(name), assets() / "data"
     store = CodesStore(cache_at(dir=str(scratch / "cache")))

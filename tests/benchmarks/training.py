@@ -32,7 +32,7 @@ def assets() -> Path:
 
 def backbone() -> Any:  # noqa: ANN401
     """Build MobileNetV2 with its weights."""
-    from tlkit.workflow import build_backbone
+    from tlkit.sources import build_backbone
 
     weights = str(assets() / "weights" / "mobilenetv2_100.keras_in1k")
     return build_backbone({"name": "mobilenetv2_100", "weights": weights}, 0)
@@ -40,7 +40,7 @@ def backbone() -> Any:  # noqa: ANN401
 
 def photographs(seed: int) -> Any:  # noqa: ANN401
     """List ants and bees."""
-    from tlkit.workflow import load_data
+    from tlkit.sources import load_data
 
     return load_data({"name": "folder", "root": str(assets() / "data" / "hymenoptera")}, seed)
 
