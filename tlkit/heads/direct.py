@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     import torch
 
-_WORTH = 1.0  # a multiplication in a factorisation, in those of an iteration and all that goes with it
-
 
 def costs(active: torch.Tensor, d: int, *, gram: bool) -> torch.Tensor:
     """Return about the multiplications of `direct_step`, as those of iterations count, for `active` rows (m,)."""
@@ -24,7 +22,7 @@ def costs(active: torch.Tensor, d: int, *, gram: bool) -> torch.Tensor:
     products = small * active * d
     if gram:
         products *= active > d
-    return _WORTH * (products + small**3 / 6)
+    return products + small**3 / 6
 
 
 def direct_step(codes: torch.Tensor, bends: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -66,14 +64,17 @@ def solved(matrix: torch.Tensor, ridge: torch.Tensor, right: torch.Tensor) -> to
     """
     import torch
 
-    double = float(ridge.min()) < torch.finfo(matrix.dtype).eps * float(matrix.trace())
-    for dtype in (torch.float64,) if double else (matrix.dtype, torch.float64):
-        system = matrix.to(dtype, copy=True)
-        system.diagonal().add_(ridge)
-        factor, failed = torch.linalg.cholesky_ex(system)
-        if not failed:
-            break
-    return torch.cholesky_solve(right[:, None].to(dtype), factor)[:, 0].to(right.dtype)
+    kept = float(ridge.min()) >= torch.finfo(matrix.dtype).eps * float(matrix.trace())
+    factor, failed = torch.linalg.cholesky_ex(_raised(matrix, ridge, matrix.dtype)) if kept else (matrix, True)
+    if failed:
+        factor = torch.linalg.cholesky(_raised(matrix, ridge, torch.float64))
+    return torch.cholesky_solve(right[:, None].to(factor.dtype), factor)[:, 0].to(right.dtype)
+
+
+def _raised(matrix: torch.Tensor, ridge: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    raised = matrix.to(dtype, copy=True)
+    raised.diagonal().add_(ridge)
+    return raised
 
 
 def each_alone(work: Callable[[int], None], columns: Sequence[int]) -> None:
@@ -81,7 +82,7 @@ def each_alone(work: Callable[[int], None], columns: Sequence[int]) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    if threads == 1 or len(columns) == 1:
+    if threads == 1:
         for column in columns:
             work(column)
         return

@@ -65,18 +65,21 @@ def solve_path(problems: Problems, columns: Columns, grid: Sequence[float]) -> I
     rows = float(problems.sample_share.mean())  # a sum over a sample is that much of one over all rows
     here = evaluate(problems, columns, theta, grid[0])
     guess = evaluate(sampled, columns, theta, grid[0] / rows) if sampled else None
-    for C, following in zip(grid, [*grid[1:], grid[-1]], strict=True):
+    before = grid[0]
+    for C in grid:
+        here = _at_other_C(problems, columns, here, C / before)
         if sampled and guess:
-            guess = minimise(sampled, columns, guess, C / rows).state
+            guess = minimise(sampled, columns, _at_other_C(problems, columns, guess, C / before), C / rows).state
             here = _better(columns, here, evaluate(problems, columns, guess.theta, C))
-            guess = _at_other_C(problems, columns, guess, following / C)
         found = minimise(problems, columns, here, C)
         yield found
-        here = _at_other_C(problems, columns, found.state, following / C)
+        here, before = found.state, C
 
 
 def _at_other_C(problems: Problems, columns: Columns, here: State, times: float) -> State:
     """Return the state at the same hyperplanes for a C that is so many times as large: only a sum is weighed anew."""
+    if times == 1:
+        return here
     penalised = problems.penalised(here.theta)
     penalty = together((penalised * penalised).sum(0).double() / 2, columns)
     gradient, value = penalised + times * (here.gradient - penalised), penalty + times * (here.value - penalty)
@@ -266,27 +269,53 @@ def _direct(problems: Problems, columns: Columns, here: State, late: torch.Tenso
     """Return the steps (d + 1, l) of the columns that are `late` (m,), by factorisation."""
     import torch
 
-    from tlkit.heads.direct import direct_step, each_alone, mixture_step
+    from tlkit.heads.direct import each_alone
 
-    part, gradient, gram = columns.take(late), here.gradient[:, late], problems.sample.gram
+    part, gradient = columns.take(late), here.gradient[:, late]
     bends = torch.cat([block[:, late] for block in _diagonals(here)]) * (C / problems.sample_share[part.subset])
-    active = [bend.nonzero()[:, 0] for bend in bends.T]
-    step, mixture = torch.zeros_like(gradient), torch.zeros_like(bends)
-    scores = torch.addmm(gradient[-1], problems.sample.block(slice(None)), gradient[:-1]) if gram else mixture
+    if problems.sample.gram is not None:
+        return _by_inner_products(problems, part, gradient, bends)
+    step = torch.empty_like(gradient)
 
     def work(column: int) -> None:
-        rows = active[column]
+        step[:, column] = _alone(problems, part, gradient, bends, column)
+
+    each_alone(work, range(len(bends.T)))
+    return step
+
+
+def _alone(
+    problems: Problems, columns: Columns, gradient: torch.Tensor, bends: torch.Tensor, column: int
+) -> torch.Tensor:
+    """Return the step (d + 1,) of one column from the codes of its active rows."""
+    from tlkit.heads.direct import direct_step
+
+    rows = bends[:, column].nonzero()[:, 0]
+    return direct_step(problems.augmented(rows, columns.subset[column]), bends[rows, column], gradient[:, column])
+
+
+def _by_inner_products(
+    problems: Problems, columns: Columns, gradient: torch.Tensor, bends: torch.Tensor
+) -> torch.Tensor:
+    """Return the steps (d + 1, l) where the Gram matrix is known, which serves columns with few active rows."""
+    import torch
+
+    from tlkit.heads.direct import each_alone, mixture_step
+
+    codes, gram = problems.sample.block(slice(None)), problems.sample.gram
+    scores = torch.addmm(gradient[-1], codes, gradient[:-1])
+    step, mixture = -gradient, torch.zeros_like(bends)
+
+    def work(column: int) -> None:
+        rows = bends[:, column].nonzero()[:, 0]
         if gram is None or len(rows) > len(gradient):
-            codes = problems.augmented(rows, part.subset[column])
-            step[:, column] = direct_step(codes, bends[rows, column], gradient[:, column])
+            step[:, column] = _alone(problems, columns, gradient, bends, column)
         else:
             mixture[rows, column] = mixture_step(gram(), rows, bends[rows, column], scores[rows, column])
-            step[:, column] = -gradient[:, column]
 
-    each_alone(work, range(len(active)))
-    if gram is not None:
-        step[:-1].addmm_(problems.sample.block(slice(None)).T, mixture)
-        step[-1] += mixture.sum(0)
+    each_alone(work, range(len(bends.T)))
+    step[:-1].addmm_(codes.T, mixture)
+    step[-1] += mixture.sum(0)
     return step
 
 
