@@ -102,8 +102,7 @@ class CodesStore:
         self.cache = cache or cache_at()
         self.passes = {"forwards": 0, "decoded": 0}
         self._disk = self.cache.codes
-        self._together = True
-        self._only_share = False
+        self._together, self._only_share = True, False
         self._halves: str | None = None
         self._keys: dict[Any, bytes] = {}  # content by file and time of change, or by source and row
         self._versions: dict[nn.Module, str] = {}
@@ -120,28 +119,24 @@ class CodesStore:
 
     def alone(self) -> CodesStore:
         """Return this store for one process that asks what the other ranks do not ask."""
-        other = copy.copy(self)
-        other._together = False
-        return other
+        return self._changed(_together=False)
 
     def sharing(self) -> CodesStore:
         """Return this store for a rank that only does its share: `codes` raises ShareDone when that is done."""
-        other = copy.copy(self)
-        other._only_share = True
-        return other
+        return self._changed(_only_share=True)
 
     def staying(self) -> CodesStore:
         """Return this store for a rank that has more to do than its share of one pass."""
-        other = copy.copy(self)
-        other._only_share = False
-        return other
+        return self._changed(_only_share=False)
 
     def maps(self, views: Sequence[str]) -> CodesStore:
         """Return this store for whole outputs, flattened, of other views; `packed` if the precision is not float32."""
+        halves = None if self.recipe["precision"] == "float32" else str(self.recipe["precision"])
+        return self._changed(views=tuple(views), pooling="flatten", _versions={}, _halves=halves)
+
+    def _changed(self, **attributes: Any) -> CodesStore:  # noqa: ANN401
         other = copy.copy(self)
-        other.views, other.pooling, other._versions = tuple(views), "flatten", {}
-        precision = str(self.recipe["precision"])
-        other._halves = None if precision == "float32" else precision
+        vars(other).update(attributes)
         return other
 
     def codes(self, backbone: Backbone, images: Sequence[Image], taps: Sequence[str]) -> Codes:
