@@ -6,8 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tlkit.backbones import Backbone
 
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")  # not the user's; commands in tests inherit it
 atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
@@ -22,6 +26,15 @@ def assets() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("TLKIT_TEST_ASSETS does not name a folder of test images and weights")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def tiny() -> "Backbone":
+    """The embedded network with its weights."""
+    from tlkit import registry
+
+    backbone: Backbone = registry.build("backbone", {"name": "tiny"})
+    return backbone
 
 
 @pytest.fixture

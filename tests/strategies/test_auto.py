@@ -26,17 +26,6 @@ CPU: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu"}
 MANY: dict[str, Any] = {"few_per_class": 0, "few_images": 0}  # with these borders any data is large
 
 
-@pytest.fixture
-def data() -> ImageData:
-    return prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(300))
-
-
-@pytest.fixture
-def tiny() -> Backbone:
-    backbone: Backbone = registry.build("backbone", {"name": "tiny"})
-    return backbone
-
-
 @pytest.mark.parametrize(
     ("said", "borders", "strategy"),
     [

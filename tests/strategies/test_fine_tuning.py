@@ -26,17 +26,6 @@ CPU = {"max_epochs": 2, "accelerator": "cpu"}
 CALM: dict[str, Any] = {"augment": "none", "lr": 1e-5}  # goes on from the probe without losing what it has
 
 
-@pytest.fixture
-def data() -> ImageData:
-    return prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(300))
-
-
-@pytest.fixture
-def tiny() -> Backbone:
-    backbone: Backbone = registry.build("backbone", {"name": "tiny"})
-    return backbone
-
-
 def resources(**trainer: Any) -> Resources:  # noqa: ANN401
     return Resources(CodesStore(), {**CPU, **trainer})
 

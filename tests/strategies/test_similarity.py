@@ -23,12 +23,6 @@ def images() -> list[Image.Image]:
     return [data.images[row] for row in range(40)]  # type: ignore[misc]
 
 
-@pytest.fixture
-def tiny() -> Backbone:
-    backbone: Backbone = registry.build("backbone", {"name": "tiny"})
-    return backbone
-
-
 def _norms(backbone: Backbone) -> list[nn.BatchNorm2d]:
     return [part for part in backbone.module.modules() if isinstance(part, nn.BatchNorm2d)]
 

@@ -20,12 +20,6 @@ def digits() -> ImageData:
     return prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(150))
 
 
-@pytest.fixture
-def tiny() -> Backbone:
-    backbone: Backbone = registry.build("backbone", {"name": "tiny"})
-    return backbone
-
-
 @pytest.fixture(scope="session")
 def wrapped() -> Build:
     """From a network for RGB images of some side to a backbone without pretrained weights."""
