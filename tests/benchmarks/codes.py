@@ -121,11 +121,11 @@ def parts(network: Any, paths: Images, scratch: Path) -> tuple[float, float]:  #
     """Images a second of decoding alone, on all processors, and of the network alone."""
     from tlkit.codes.engines import make_engine
     from tlkit.codes.stream import ahead
-    from tlkit.data import content, decode, open_bytes
+    from tlkit.data import content, decode
 
     def read(row: int) -> Any:  # noqa: ANN401
         _, data = content(paths[row])
-        return network.preprocess.pixels(decode(open_bytes(data) if isinstance(data, bytes) else data))
+        return network.preprocess.pixels(decode(data))
 
     decoding = len(paths) / seconds(lambda: list(map(len, ahead(read, len(paths), os.cpu_count() or 1, 64))))
     pixels = np.stack([read(row) for row in range(128)])

@@ -33,6 +33,7 @@ SLOW: list[tuple[str, int, dict[str, Any]]] = [
     ("efficientnet_b0", 64, {"drop_path_rate": 0.3}),
     ("seresnext50_32x4d", 64, {"drop_rate": 0.3}),
 ]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RECIPE = Recipe(optimizer="sgd", lr=0.1, batch_size=256, momentum=0.9, weight_decay=1e-4, schedule=None)
 
 
@@ -53,7 +54,7 @@ def steps(network: Network, groups: list[dict[str, Any]], side: int) -> None:
     optimizer = torch.optim.SGD(groups, momentum=0.9)
     for _ in range(3):
         network.module.train()  # as careless code does
-        images, labels = torch.randn(6, 3, side, side), torch.tensor([0, 1, 2, 0, 1, 2])
+        images, labels = torch.randn(6, 3, side, side, device=DEVICE), torch.tensor([0, 1, 2, 0, 1, 2], device=DEVICE)
         loss = nn.functional.cross_entropy(network(images), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -63,7 +64,7 @@ def steps(network: Network, groups: list[dict[str, Any]], side: int) -> None:
 def check_a_family(name: str, side: int, arguments: dict[str, Any]) -> None:
     backbone = build(name, side, arguments)
     first = len(backbone.stages) // 2
-    network = Network(backbone, 3)
+    network = Network(backbone, 3).to(DEVICE)
     network.freeze(first)
     network.train()
     before = {key: tensor.clone() for key, tensor in network.module.state_dict().items()}
@@ -110,7 +111,7 @@ def differing(network: Network, frozen: set[str], side: int) -> list[str]:
                 seen.append((path, output.detach().clone()))
 
             handles.append(part.register_forward_hook(hook))
-    batch = torch.randn(6, 3, side, side)
+    batch = torch.randn(6, 3, side, side, device=DEVICE)
     network.train()
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -161,7 +162,7 @@ def test_a_frozen_block_behind_a_trained_one_stands_still_as_well() -> None:
 
 def test_kept_statistics_stay_though_the_layers_learn() -> None:
     backbone = build("resnet10t", 32, {})
-    network = Network(backbone, 3, keep_statistics=True).train()
+    network = Network(backbone, 3, keep_statistics=True).to(DEVICE).train()
     before = {key: tensor.clone() for key, tensor in network.module.state_dict().items()}
     steps(network, parameter_groups(network, rates(backbone, Settings(), 32)), 32)
     after = network.module.state_dict()

@@ -33,7 +33,7 @@ from tlkit.codes.extraction import Codes
 from tlkit.codes.halves import packed
 from tlkit.codes.rows import Rows
 from tlkit.codes.stream import ahead, forward
-from tlkit.data import Image, UnreadableImage, content, decode, open_bytes
+from tlkit.data import Image, UnreadableImage, content, decode
 from tlkit.data.imagedata import LazyImages
 from tlkit.data.views import PLAIN, all_view_pixels, view_names
 from tlkit.errors import TlkitError, UsageError
@@ -51,7 +51,7 @@ FORMAT = 1
 RECIPE = ("precision", "pooling", "views", "view_seed")  # settings that a classifier keeps, to predict as it learned
 _BLOCK_ROWS, _BLOCK_SECONDS = 256, 5.0  # what a killed process loses at most
 _AHEAD = 4  # batches that are decoded before the network asks for them
-_FILES_AHEAD = 64
+_FILES_AHEAD = 32  # for each thread
 _MOST_DAMAGED = 3  # times that damaged codes are computed again
 
 
@@ -243,7 +243,7 @@ class CodesStore:
                             under_way.add(key)
                             yield key, pixels
 
-        images_ahead = max(_FILES_AHEAD, _AHEAD * (self.batch_size or 1)) // len(self.views)
+        images_ahead = max(_FILES_AHEAD * self.workers, _AHEAD * (self.batch_size or 1)) // len(self.views)
         most = max(images_ahead, self.workers + 1)
         with progress(f"codes of {backbone.name}", len(share)) as advance, closing(missing()) as items:
             self._compute(backbone, items, spaces, len(share))
@@ -277,7 +277,7 @@ class CodesStore:
                 key_now, data = content(images[row])
                 if key_now != key:
                     raise UnreadableImage("it changed while it was read")
-            rgb = decode(open_bytes(data) if isinstance(data, bytes) else data)
+            rgb = decode(data)
             pixels = all_view_pixels(backbone.preprocess, rgb, list(wanted.values()), key)
         except (UnreadableImage, OSError) as err:
             return _Look(b"", str(err))

@@ -2,7 +2,7 @@
 
 from tlkit.data.find import as_images, find_images
 from tlkit.data.imagedata import ImageData
-from tlkit.data.images import Image, UnreadableImage, content, decode, digest, fingerprint, list_images, open_bytes
+from tlkit.data.images import Image, UnreadableImage, content, decode, digest, fingerprint, list_images
 from tlkit.data.inspection import inspect
 from tlkit.data.preprocess import Preprocess
 from tlkit.data.splits import prepare
@@ -20,6 +20,5 @@ __all__ = [
     "fingerprint",
     "inspect",
     "list_images",
-    "open_bytes",
     "prepare",
 ]

@@ -30,21 +30,21 @@ EXTENSIONS = frozenset(
 )
 """Lower-case file endings, with the dot, that `list_images` takes for images."""
 
-_LOADING = Lock()
+_LOADING = [Lock() for _ in range(256)]  # by image: of one lock, threads on many processors would mostly wait
 
 
 class UnreadableImage(TlkitError):
     """A file that is no image, or a damaged one; the message is a short reason without the file's name."""
 
 
-def decode(image: Image) -> PIL.Image.Image:
+def decode(image: Image | bytes) -> PIL.Image.Image:
     """Return an image the way a viewer shows it: mode "RGB", 8 bit, upright, on white where it is transparent.
 
     EXIF orientation is applied, animations give their first frame, and 16-bit grey is scaled by 1/257 instead of
     clipped. A damaged image is never completed with grey. Safe to call from many threads.
 
     Args:
-        image: A file, or a Pillow image of any mode. An upright RGB image is returned as it is, not copied.
+        image: A file, its bytes, or a Pillow image of any mode. An upright RGB image is returned as it is, not copied.
 
     Raises:
         UnreadableImage: Missing, empty, damaged, too large, or not one of `FORMATS`.
@@ -53,9 +53,10 @@ def decode(image: Image) -> PIL.Image.Image:
     (255, 255, 255)
     """
     if isinstance(image, PIL.Image.Image):
-        with _LOADING:  # one that was opened but not read yet must not be read by two threads at once
+        # One that was opened but not read yet must not be read by two threads at once.
+        with _LOADING[id(image) // 16 % len(_LOADING)]:
             return _loaded(image)
-    with _opened(image) as opened:
+    with open_bytes(image) if isinstance(image, bytes) else _opened(image) as opened:
         return _loaded(opened)
 
 
@@ -101,7 +102,7 @@ def digest(image: Image) -> str:
 
 
 def content(image: Image) -> tuple[bytes, bytes | PIL.Image.Image]:
-    """Read an image once: the 32 bytes of its `digest`, and what `open_bytes` (of a file) or `decode` goes on with.
+    """Read an image once: the 32 bytes of its `digest`, and what `decode` goes on with.
 
     Raises:
         UnreadableImage: As `digest`.

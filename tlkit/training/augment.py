@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from tlkit.data import content, decode, open_bytes
+from tlkit.data import content, decode
 from tlkit.data.preprocess import as_array
 from tlkit.data.views import PLAIN, view_pixels
 
@@ -58,7 +58,7 @@ def drawn(views: int) -> int:
 
 def _one_view(preprocess: Preprocess, views: Sequence[str], image: Image) -> Tensor:
     key, data = content(image)
-    rgb = decode(open_bytes(data) if isinstance(data, bytes) else data)
+    rgb = decode(data)
     return torch.from_numpy(view_pixels(preprocess, rgb, views[drawn(len(views))], key))
 
 
