@@ -112,14 +112,14 @@ def step(model: Any, optimizer: Any, images: Any, labels: Any) -> None:  # noqa:
     with torch.autocast("cuda", torch.bfloat16):
         loss = torch.nn.functional.cross_entropy(model(images.to(memory_format=torch.channels_last)), labels)
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 
 def timm_model() -> tuple[Any, Any]:
     """A network and its optimizer."""
     import timm
-    from timm.optim import create_optimizer_v2
+    from timm.optim._optim_factory import create_optimizer_v2
 
     model = timm.create_model("resnet50", num_classes=10).cuda().to(memory_format=torch.channels_last).train()
     return model, create_optimizer_v2(model, opt="momentum", lr=1e-3, momentum=0.9)
@@ -189,12 +189,11 @@ def codes(folder: Path, n: int) -> None:
 
 def plain_loop(network: Any, data: Any, precision: str) -> float:  # noqa: ANN401
     """Seconds of a DataLoader with timm's transform, batches of 128, pinned, as many workers as processors."""
-    import timm.data
+    from timm.data.transforms_factory import create_transform
     from torch.utils.data import DataLoader, Dataset
 
-    p, library = network.preprocess, timm.data
-    make: Any = library.create_transform
-    transform = make(p.input_size, interpolation=p.interpolation, mean=p.mean, std=p.std, crop_pct=p.crop_pct)
+    p, make = network.preprocess, create_transform
+    transform: Any = make(p.input_size, interpolation=p.interpolation, mean=p.mean, std=p.std, crop_pct=p.crop_pct)
 
     class Photographs(Dataset[Any]):
         def __len__(self) -> int:

@@ -168,6 +168,11 @@ def test_order_of_rows_and_classes_does_not_matter(
     close(scores(codes, here), scores(codes, there)[:, ::-1])
 
 
+def test_codes_without_content_leave_nothing_to_rounding() -> None:
+    (path,) = fit(np.zeros((12, 1), np.float32), np.arange(12) % 3, [0.01], loss="softmax").maps
+    np.testing.assert_allclose(scores(np.zeros((1, 1), np.float32), path), 0, atol=1e-6)
+
+
 @given(**shapes, loss=st.sampled_from(LOSSES), standard=st.booleans())
 @settings(deadline=None, max_examples=25)
 def test_copies_of_rows_are_weights(n: int, d: int, seed: int, loss: Loss, standard: bool) -> None:
@@ -236,7 +241,7 @@ class Lazy:
 def test_streamed_equals_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: File, n: int, d: int, loss: Loss, standard: bool
 ) -> None:
-    """With many more rows than dimensions (the Hessian comes from a sample of them), and without."""
+    """With many more rows than dimensions (a sample of them preconditions), and without."""
     monkeypatch.setattr("tlkit.heads.blocks._NUMBERS", 0)  # the shortest blocks, of 256 rows
     codes, labels = realistic(n, d, 4)
     file = np.memmap(tmp_path / "codes", dtype=np.float32, mode="w+", shape=codes.shape)
@@ -253,7 +258,7 @@ def test_streamed_equals_in_memory(
     assert table.rows > n
 
 
-def test_a_sample_for_the_hessian_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_that_preconditions_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tlkit.heads.linear._FEW", 0)
     codes, labels = realistic(1500, 5, 3)
     found = []

@@ -4,9 +4,8 @@ Minimises, for every problem, 1/2 |v|^2 (+ 1/2 b^2) + C sum_i c_i loss(<v, x_i> 
 modified finite Newton method for fast solution of large scale linear SVMs", and Lin, Weng and Keerthi 2008, "Trust
 region Newton method for large-scale logistic regression", do so for one problem.
 
-What is exact and what is not: value and gradient are those of all rows. The Hessian and the place to begin at may come
-from a sample of the rows (Byrd et al. 2011, "On the use of stochastic Hessian information in optimization methods for
-machine learning"): they decide how many steps there are, not where these end.
+Value, gradient and Hessian are those of all rows. What conjugate gradients divide by is an approximation: it decides
+how many iterations there are, not where these end.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tlkit.heads.losses import LOSSES, Columns
+from tlkit.heads.preconditioner import divider
 from tlkit.heads.problems import together
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class State:
     """Where the open columns stand.
 
     theta, gradient: (d + 1, m). curvature: (m,). value: The objective of each problem. hessian: Second derivatives by
-    the scores of the sample's rows, block by block; empty if they are not known.
+    the scores, block by block; empty if they are not known.
     """
 
     theta: torch.Tensor
@@ -60,18 +60,10 @@ class Solution:
 
 
 def solve_path(problems: Problems, columns: Columns, grid: Sequence[float]) -> Iterator[Solution]:
-    """Yield the solution at each C, found from the one before it or, where there is a sample, the better of two."""
-    theta, sampled = problems.zeros(columns), problems.of_sample()
-    rows = float(problems.sample_share.mean())  # a sum over a sample is that much of one over all rows
-    here = evaluate(problems, columns, theta, grid[0])
-    guess = evaluate(sampled, columns, theta, grid[0] / rows) if sampled else None
-    before = grid[0]
+    """Yield the solution at each C, found from the one before it."""
+    here, before = evaluate(problems, columns, problems.zeros(columns), grid[0]), grid[0]
     for C in grid:
-        here = _at_other_C(problems, columns, here, C / before)
-        if sampled and guess:
-            guess = minimise(sampled, columns, _at_other_C(problems, columns, guess, C / before), C / rows).state
-            here = _better(columns, here, evaluate(problems, columns, guess.theta, C))
-        found = minimise(problems, columns, here, C)
+        found = minimise(problems, columns, _at_other_C(problems, columns, here, C / before), C)
         yield found
         here, before = found.state, C
 
@@ -84,21 +76,6 @@ def _at_other_C(problems: Problems, columns: Columns, here: State, times: float)
     penalty = together((penalised * penalised).sum(0).double() / 2, columns)
     gradient, value = penalised + times * (here.gradient - penalised), penalty + times * (here.value - penalty)
     return State(here.theta, gradient, times * here.curvature, value, [])
-
-
-def _better(columns: Columns, here: State, there: State) -> State:
-    """Return for each problem the state of the lower value."""
-    import torch
-
-    lower = there.value < here.value
-    kept = lower[columns.problem]
-    return State(
-        torch.where(kept, there.theta, here.theta),
-        torch.where(kept, there.gradient, here.gradient),
-        torch.where(kept, there.curvature, here.curvature),
-        torch.where(lower, there.value, here.value),
-        [],
-    )
 
 
 def minimise(problems: Problems, columns: Columns, here: State, C: float) -> Solution:
@@ -145,8 +122,7 @@ def evaluate(problems: Problems, columns: Columns, theta: torch.Tensor, C: float
         total += found.slope.sum(0)
         loss += found.loss
         curvature += found.curvature
-        if rows is problems.sample:
-            hessian.append((span, found.hessian()))
+        hessian.append((span, found.hessian()))
     penalised = problems.penalised(theta)
     gradient = penalised + C * problems.pull(product, total, columns)
     value = together((penalised * penalised).sum(0).double() / 2 + C * loss, columns)
@@ -163,7 +139,7 @@ def _take(here: State, kept: torch.Tensor, unsolved: torch.Tensor) -> State:
 def _hessian(problems: Problems, columns: Columns, theta: torch.Tensor) -> list[tuple[slice, Hessian]]:
     import torch
 
-    rows, found = problems.sample, []
+    rows, found = problems.rows, []
     coef, offset = problems.maps(theta, columns)
     for span, codes in rows.blocks(len(offset)):
         scores = torch.addmm(offset, codes, coef)
@@ -202,7 +178,8 @@ def _solve(problems: Problems, columns: Columns, here: State, C: float) -> tuple
     import torch
 
     step, residual = torch.zeros_like(here.gradient), -here.gradient
-    direction = problems.preconditioner.solve(residual, here.curvature)
+    divide = divider(problems, columns, here.theta, here.curvature, C)
+    direction = divide(residual)
     product = together((residual * direction).sum(0), columns)
     gain, active = torch.zeros_like(product), product > 0
     patience = _patience(problems, columns, here)
@@ -222,7 +199,7 @@ def _solve(problems: Problems, columns: Columns, here: State, C: float) -> tuple
         active &= ~late
         if not active.any():
             break
-        scaled = problems.preconditioner.solve(residual, here.curvature)
+        scaled = divide(residual)
         product, before = together((residual * scaled).sum(0), columns), product
         direction = scaled + torch.where(active, product / before, 0)[columns.problem] * direction
     return step, gain
@@ -235,12 +212,11 @@ def _bend(problems: Problems, columns: Columns, here: State, direction: torch.Te
     coef, offset = problems.maps(direction, columns)
     product, total = torch.zeros_like(coef), torch.zeros_like(offset)
     for span, hessian in here.hessian:
-        codes = problems.sample.block(span)
+        codes = problems.rows.block(span)
         bent = hessian.bend(torch.addmm(offset, codes, coef))
         product.addmm_(codes.T, bent)
         total += bent.sum(0)
-    scale = C / problems.sample_share[columns.subset]
-    return problems.penalised(direction) + scale * problems.pull(product, total, columns)
+    return problems.penalised(direction) + C * problems.pull(product, total, columns)
 
 
 def _patience(problems: Problems, columns: Columns, here: State) -> torch.Tensor | float:
@@ -250,11 +226,12 @@ def _patience(problems: Problems, columns: Columns, here: State) -> torch.Tensor
     from tlkit.heads.direct import costs
 
     diagonals = _diagonals(here)
-    if not diagonals or not problems.sample.in_memory:
+    # Very many rows have no need of it: the preconditioner knows how they bend each column.
+    if not diagonals or not problems.rows.in_memory or problems.sample is not problems.rows:
         return float("inf")
     active = torch.stack([(diagonal > 0).sum(0) for diagonal in diagonals]).sum(0)
-    n, d = problems.sample.shape
-    patience = costs(active, d, gram=problems.sample.gram is not None) / (2 * n * d + d * d)
+    n, d = problems.rows.shape
+    patience = costs(active, d, gram=problems.rows.gram is not None) / (2 * n * d + d * d)
     slow = [columns.name(column) in problems.slow for column in range(len(columns.label))]
     patience[torch.tensor(slow, device=patience.device)] = 0
     return patience
@@ -272,8 +249,8 @@ def _direct(problems: Problems, columns: Columns, here: State, late: torch.Tenso
     from tlkit.heads.direct import each_alone
 
     part, gradient = columns.take(late), here.gradient[:, late]
-    bends = torch.cat([block[:, late] for block in _diagonals(here)]) * (C / problems.sample_share[part.subset])
-    if problems.sample.gram is not None:
+    bends = torch.cat([block[:, late] for block in _diagonals(here)]) * C
+    if problems.rows.gram is not None:
         return _by_inner_products(problems, part, gradient, bends)
     step = torch.empty_like(gradient)
 
@@ -302,7 +279,7 @@ def _by_inner_products(
 
     from tlkit.heads.direct import each_alone, mixture_step
 
-    codes, gram = problems.sample.block(slice(None)), problems.sample.gram
+    codes, gram = problems.rows.block(slice(None)), problems.rows.gram
     scores = torch.addmm(gradient[-1], codes, gradient[:-1])
     step, mixture = -gradient, torch.zeros_like(bends)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Labels = NDArray[np.int64]
     Matrix = NDArray[np.float64]
 
-_SAMPLE = 64  # rows for each dimension are enough for second derivatives
+_SAMPLE = 64  # rows for each dimension tell how all rows bend the loss
 _WORKING = 2**28  # numbers that the working arrays of columns solved together may hold
 
 
@@ -162,7 +162,7 @@ def _problems(task: Task, members: NDArray[np.float32], centre: Matrix, unit: Ma
     if not stream:
         rows = rows.held()
     step = n // (_SAMPLE * (d + 1))
-    sample = rows.every(step) if step > 1 else rows
+    sample = rows.every(step) if step > 1 and task.loss == "squared_hinge" else rows
     moment = second_moment(sample, centred=task.free_bias)
     share = sample.members.sum(0) / rows.members.sum(0)
     return Problems(task.loss, rows, sample, share, Preconditioner(moment, task.free_bias), task.free_bias)
@@ -172,7 +172,8 @@ def _parts(columns: Columns, problems: Problems) -> list[torch.Tensor]:
     """Split the columns (whole problems) so that the working arrays of those solved together stay bounded."""
     import torch
 
-    each = 2 * problems.sample.shape[0] + 16 * problems.rows.shape[1]
+    n, d = problems.rows.shape
+    each = 2 * n + 16 * d + (0 if problems.sample is problems.rows else d * d)
     most = max(1, _WORKING // each)
     sizes = columns.problem.bincount().tolist()
     limits, size = [0], 0

@@ -1,7 +1,8 @@
-"""The Hessian as it would be if every row counted the same: what conjugate gradients divide by.
+"""What conjugate gradients divide by: the Hessian of a problem, P + sum_i h_i x_i x_i', or nearly that.
 
-The Hessian of one problem is P + sum_i h_i x_i x_i'. With the mean h in the place of each h_i it is P + s M, where M is
-the second moment of all rows: one matrix for all classes, subsets and values of C but for the number s.
+With the mean h in the place of each h_i it is P + s M, where M is the second moment of all rows: one matrix for all
+classes, subsets and values of C but for the number s. Where the rows are very many, passes over them are what costs,
+and for the squared hinge a matrix for each column pays, from a sample of the rows that bend its loss.
 """
 
 from __future__ import annotations
@@ -10,11 +11,19 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tlkit.heads.direct import each_alone
+from tlkit.heads.losses import LOSSES
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
+    from tlkit.heads.losses import Columns
+    from tlkit.heads.problems import Problems
     from tlkit.heads.samples import Samples
 
+_ENOUGH = 8  # rows for each dimension
 _BASE = 4.0  # columns whose s differ by less share a factorisation
 _MOST_KEPT = 4
 
@@ -46,23 +55,68 @@ class Preconditioner:
         if power not in self.kept:
             if len(self.kept) >= _MOST_KEPT:
                 del self.kept[next(iter(self.kept))]
-            self.kept[power] = self._cholesky(_BASE**power)
+            self.kept[power] = _cholesky(_BASE**power * self.moment, self.free_bias)
         return self.kept[power]
 
-    def _cholesky(self, s: float) -> torch.Tensor:
-        """Return the factor in float32, by way of float64 where rounding spoils it."""
-        import torch
 
-        for dtype, more in ((torch.float32, 0.0), (torch.float64, 0.0), (torch.float64, 1e-6)):
-            matrix = s * self.moment.to(dtype)
-            matrix.diagonal().add_(1 + more * matrix.diagonal().max())
-            if self.free_bias:
-                matrix[-1, -1] -= 1
-            factor, failed = torch.linalg.cholesky_ex(matrix)
-            if not failed:
-                break
-        result: torch.Tensor = factor.float()
-        return result
+def divider(
+    problems: Problems, columns: Columns, theta: torch.Tensor, curvature: torch.Tensor, C: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what multiplies gradients (d + 1, m) by about the inverse of the Hessian at `theta` (d + 1, m)."""
+    import torch
+
+    if problems.sample is problems.rows:
+        return lambda gradient: problems.preconditioner.solve(gradient, curvature)
+    factors = _own_factors(problems, columns, theta, curvature, C)
+    return lambda gradient: torch.cholesky_solve(gradient.T[:, :, None], factors)[:, :, 0].T
+
+
+def _own_factors(
+    problems: Problems, columns: Columns, theta: torch.Tensor, curvature: torch.Tensor, C: float
+) -> torch.Tensor:
+    """Return the Cholesky factors (m, d + 1, d + 1) of the columns' own Hessians, as a sample of the rows tells them.
+
+    Where it has few rows that bend a column, what they tell counts less, and the second moment of all rows more.
+    """
+    import torch
+
+    sample, moment = problems.sample, problems.preconditioner.moment
+    coef, offset = problems.maps(theta, columns)
+    blocks = []
+    for span, codes in sample.blocks(len(offset)):
+        scores = torch.addmm(offset, codes, coef)
+        found = LOSSES[problems.loss](scores, sample.labels[span], sample.members[span], columns)
+        blocks.append(found.hessian().diagonal)
+    bends = torch.cat([block for block in blocks if block is not None]) * (C / problems.sample_share[columns.subset])
+    factors = theta.new_empty(len(curvature), *moment.shape)
+
+    def work(column: int) -> None:
+        active = bends[:, column].nonzero()[:, 0]
+        rows = active[:: max(1, len(active) // (_ENOUGH * len(moment)))]
+        told = len(rows) / (len(rows) + len(moment))
+        codes = problems.augmented(rows, columns.subset[column])
+        weights = bends[rows, column] * (told * len(active) / max(1, len(rows)))
+        matrix = torch.addmm(moment, codes.T, codes * weights[:, None], beta=(1 - told) * float(curvature[column]))
+        factors[column] = _cholesky(matrix, problems.free_bias)
+
+    each_alone(work, range(len(curvature)))
+    return factors
+
+
+def _cholesky(matrix: torch.Tensor, free_bias: bool) -> torch.Tensor:
+    """Return the factor of P + matrix in float32, by way of float64 where rounding spoils it."""
+    import torch
+
+    for dtype, more in ((torch.float32, 0.0), (torch.float64, 0.0), (torch.float64, 1e-6)):
+        raised = matrix.to(dtype, copy=True)
+        raised.diagonal().add_(1 + more * raised.diagonal().max())
+        if free_bias:
+            raised[-1, -1] -= 1
+        factor, failed = torch.linalg.cholesky_ex(raised)
+        if not failed:
+            break
+    result: torch.Tensor = factor.float()
+    return result
 
 
 def second_moment(samples: Samples, *, centred: bool) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class Problems:
     """Classifiers on subsets of the rows, in coordinates (d + 1, m): a hyperplane and, last, its bias.
 
-    loss: A name in `losses.LOSSES`. rows: All rows. sample: Those that the Hessian is computed from, in memory; it may
-    be the same. sample_share: (f,) share of each subset's rows that are in it. free_bias: The bias has no penalty.
+    loss: A name in `losses.LOSSES`. rows: All rows. sample: The same, or some of them in memory where they are very
+    many and each column is a problem of its own. sample_share: (f,) share of each subset's rows that are in it.
+    free_bias: The bias has no penalty.
     shift, scale: (d, f), or None; the coordinates are those of the codes (x - shift_f) * scale_f in subset f.
     slow: Columns (subset, class) whose Newton systems have been solved directly before.
     """
@@ -32,12 +33,6 @@ class Problems:
     shift: torch.Tensor | None = None
     scale: torch.Tensor | None = None
     slow: set[tuple[int, int]] = field(default_factory=set)
-
-    def of_sample(self) -> Problems | None:
-        """Return the problems of the sample alone; None if it is everything."""
-        if self.sample is self.rows:
-            return None
-        return replace(self, rows=self.sample, sample_share=self.sample_share.new_ones(len(self.sample_share)))
 
     def zeros(self, columns: Columns) -> torch.Tensor:
         """Return where a path begins, (d + 1, m)."""
@@ -56,6 +51,9 @@ class Problems:
 
         if self.shift is not None and self.scale is not None:
             product = (product - self.shift[:, columns.subset] * total) * self.scale[:, columns.subset]
+        if self.free_bias:  # nothing pulls at the same bias for all classes but rounding, which nothing would hold back
+            mean = together(total, columns) / columns.problem.bincount()
+            total = total - mean[columns.problem]
         return torch.cat([product, total[None]])
 
     def augmented(self, rows: torch.Tensor, subset: torch.Tensor) -> torch.Tensor:
