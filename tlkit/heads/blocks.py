@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 _NUMBERS = 2**21  # 8 MB of float32: a block stays in the cache of the processor
+_ON_GPU = 64  # times as many, for a few large products are what is fast there
 _FEWEST = 256  # rows, so that products stay worth their while
 
 
-def row_blocks(n: int, width: int) -> Iterator[slice]:
+def row_blocks(n: int, width: int, *, gpu: bool = False) -> Iterator[slice]:
     """Yield slices that cover `n` rows; a block has about two million numbers at `width` a row, or else 256 rows.
+
+    On a GPU it has 64 times as many.
 
     >>> list(row_blocks(1100, 4096))
     [slice(0, 512, None), slice(512, 1024, None), slice(1024, 1100, None)]
     """
-    size = max(_FEWEST, _NUMBERS // max(width, 1))
+    size = max(_FEWEST, _NUMBERS * (_ON_GPU if gpu else 1) // max(width, 1))
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
 

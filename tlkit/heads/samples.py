@@ -42,7 +42,7 @@ class Samples:
     def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the rows of each block and its float32 codes; `width` numbers are computed for each row."""
         n, d = self.shape
-        for rows in row_blocks(n, max(width, d)):
+        for rows in row_blocks(n, max(width, d), gpu=self.labels.is_cuda):
             yield rows, self.block(rows)
 
     def block(self, rows: slice) -> torch.Tensor:
