@@ -199,7 +199,8 @@ def _trained(
     training = training_loader(learned, kept[0] if kept else images[0], *common)
     validation = validation_loader(judged, kept[1] if kept else images[1], *common)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
-    with progress(f"training {backbone.name}", epochs * len(training) * (training.batch_size or 1)) as advance:
+    total = epochs * len(training) * (training.batch_size or 1) * ranks.world()[1]
+    with progress(f"training {backbone.name}", total) as advance:
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
         task = _task(backbone, data, resources, repr((policy, rates, settings)))
