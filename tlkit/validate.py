@@ -150,6 +150,8 @@ def _spell(hint: Any) -> str:  # noqa: ANN401
         return " or ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(map(_spell, typing.get_args(hint)))
+    if typing.get_origin(hint) is list and typing.get_args(hint):
+        return f"list[{_spell(typing.get_args(hint)[0])}]"
     return "null" if hint is types.NoneType else inspect.formatannotation(hint)
 
 

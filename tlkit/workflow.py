@@ -19,6 +19,7 @@ from tlkit import ranks, registry, results, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.training.loggers import Name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,7 @@ def _lend_a_hand(
     cache: dict[str, Any],
     seed: int,
     resume: str | None = None,
+    logger: str | list[str] | None = None,
     strategy: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
     taps: str | list[str] = "pool",
@@ -104,6 +106,7 @@ def fit(
     cache: dict[str, Any],
     trainer: dict[str, Any],
     seed: int,
+    logger: Name | list[Name] | None = None,
     resume: str | None = None,
 ) -> Run:
     """Train a classifier, evaluate it on the held-out split, and write the run directory.
@@ -115,14 +118,17 @@ def fit(
     from tlkit.data import inspect
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
+    from tlkit.training.loggers import chosen, logged
 
+    names = chosen(logger)
     data = {key: lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
-    record = {**groups, "trainer": trainer, "seed": seed}
+    record = {**groups, "trainer": trainer, "seed": seed, "logger": logger}
     processes = _processes(strategy, trainer)
     with (
         runs.directory(Path(resume or run_dir), record, resume=resume is not None) as out,
         ranks.started(processes, [sys.executable, "-m", "tlkit", "_rank", str(out)]),
+        logged(names, out, record) as logs,
     ):
         store = CodesStore(cache_at(**cache), **codes)
         with progress("looking the images over"):
@@ -130,7 +136,7 @@ def fit(
             inspection = inspect(images)
         log.info(report.of_data(images, inspection))
         network = build_backbone(backbone, seed)
-        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed, out))
+        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed, out, logs))
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
@@ -139,6 +145,7 @@ def fit(
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
+        logs.result(metrics)
         results.write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, runs.short(out)))
     return Run(out, classifier, metrics, predictions)

@@ -204,7 +204,7 @@ def _trained(
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
         task = _task(backbone, data, resources, repr((policy, rates, settings)))
-        train(module, training, validation, resources.trainer, resources.folder, task)
+        train(module, training, validation, resources.trainer, resources.folder, task, resources.logging)
     module.network.split = None  # from now on it is given images
     return module
 

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from tlkit import ranks
 from tlkit.training.chance import number, seeded
 from tlkit.training.freezing import Policy, first_trained
-from tlkit.training.rates import Rates, parameter_groups
+from tlkit.training.rates import NEW, Rates, parameter_groups
 from tlkit.training.schedules import scheduled
 
 if TYPE_CHECKING:
@@ -176,9 +176,15 @@ class FineTuning(pl.LightningModule):
                 images, targets = self._mix(images[:even], targets[:even])
         weights, smoothing = self.plan.class_weights.to(images.device), self.plan.settings.label_smoothing
         loss = functional.cross_entropy(self.network(images), targets, weights, label_smoothing=smoothing)
-        self.log("train_loss", loss, batch_size=len(images))
+        self.log_dict({"train_loss": loss, **self._rates()}, batch_size=len(images))
         self._losses.append(loss.detach())
         return loss
+
+    def _rates(self) -> dict[str, float]:
+        """Return the rate of each stage that is trained now, and of the head, as loggers show them."""
+        learning = [stage.name for stage in self.network.stages[self.network.first :]]
+        rates = {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
+        return {f"lr/{name}": rates[name] for name in (*learning, NEW) if name in rates}
 
     def _input(self, batch: Batch) -> Tensor:
         return batch[0] if batch[0].is_floating_point() else self.plan.preprocess.normalise(batch[0])

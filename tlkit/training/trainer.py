@@ -18,7 +18,7 @@ import torch
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from tlkit.training.loading import Batch
+    from tlkit.training.loggers import Logging
     from tlkit.training.module import FineTuning
 
 EPOCHS = 10
@@ -44,6 +45,7 @@ def train(
     trainer: Mapping[str, Any],
     folder: Path | None,
     task: Mapping[str, str] | None = None,
+    logging: Logging | None = None,
 ) -> None:
     """Train in place; afterwards the module's network is the best one, on the CPU and in eval mode.
 
@@ -56,6 +58,7 @@ def train(
         trainer: Arguments of Lightning's Trainer.
         folder: The run directory, for logs and checkpoints; None for none.
         task: What is trained on what, and how; see `Checkpoints`.
+        logging: Where else losses, accuracy and rates are logged.
 
     Raises:
         TlkitError: The folder has a checkpoint that does not fit.
@@ -70,7 +73,7 @@ def train(
     with tempfile.TemporaryDirectory() as scratch, _quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
-            "logger": _logger(folder, state["steps"] if state else 0) if folder and not ranks.launched() else False,
+            "logger": _loggers(folder, logging, state["steps"] if state else 0) if folder else False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
@@ -117,12 +120,14 @@ def _without_processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes")}
 
 
-def _logger(folder: Path, steps: int) -> CSVLogger:
-    """Return a logger that goes on with what it had logged of the first steps."""
+def _loggers(folder: Path, logging: Logging | None, steps: int) -> list[Logger]:
+    """Return loggers that go on with what they had logged of the first steps; on the first rank only."""
+    if ranks.launched():
+        return []
     rows = earlier_rows(folder, steps)
     logger = CSVLogger(folder, name=None, version=LOGS)
     logger.experiment.metrics = list(rows)
-    return logger
+    return [logger, *(logging.loggers(steps) if logging else [])]
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
@@ -154,6 +159,7 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", "Experiment logs directory")  # other loggers have their folders in it
         warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning's, about torch's next version
         try:
             yield
