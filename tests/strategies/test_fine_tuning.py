@@ -133,6 +133,7 @@ def test_unreadable_images_are_left_out(head_init: Any, tiny: Backbone, data: Im
         ({"train_last": 9}, "tiny has 5 stages; give 1 to 5"),
         ({"unfreeze_every": 0}, r"strategy\.unfreeze_every=0"),
         ({"lr": -1.0}, r"strategy\.lr=-1"),
+        ({"sampler": "balanced", "class_weight": "balanced"}, "give one of them"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -154,9 +154,8 @@ def _unreadable(images: Sequence[Image], workers: int) -> dict[int, str]:
 
 def _probe(backbone: Backbone, data: ImageData, resources: Resources, settings: Settings) -> Classifier:
     quiet = replace(resources, trainer={})
-    return linear_probe(
-        backbone, data, quiet, head="softmax", scale="standard", class_weight=settings.class_weight, allow_random=True
-    )
+    weight = "balanced" if settings.sampler == "balanced" else settings.class_weight
+    return linear_probe(backbone, data, quiet, head="softmax", scale="standard", class_weight=weight, allow_random=True)
 
 
 def _start_head(network: Network, probe: Classifier | None, seed: int) -> None:
@@ -191,12 +190,15 @@ def _trained(
 
     learned, judged = data.select(data.rows("train")), data.select(data.rows("val"))
     k = len(data.classes)
-    weights = class_weights(settings.class_weight, np.arange(k), np.bincount(learned.labels, minlength=k))
+    balance = settings.sampler == "balanced"
+    weights = class_weights(
+        None if balance else settings.class_weight, np.arange(k), np.bincount(learned.labels, minlength=k)
+    )
     store, seed = resources.store, resources.seed
     common = (settings.batch_size, seed, store.workers)
     kept = kept_activations(network, backbone, learned, judged, policy, settings, store, seed)
     images = augmented(backbone.preprocess, settings, store.views), plain(backbone.preprocess)
-    training = training_loader(learned, kept[0] if kept else images[0], *common)
+    training = training_loader(learned, kept[0] if kept else images[0], *common, balance=balance)
     validation = validation_loader(judged, kept[1] if kept else images[1], *common)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
     total = epochs * len(training) * (training.batch_size or 1) * ranks.world()[1]
