@@ -26,6 +26,7 @@ from tlkit import ranks
 from tlkit.errors import UsageError
 from tlkit.training import CHECKPOINT, LOGS
 from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
+from tlkit.training.compiling import compiled
 from tlkit.training.freezing import Policy
 
 if TYPE_CHECKING:
@@ -83,11 +84,12 @@ def train(
             "default_root_dir": folder or scratch,
             "callbacks": callbacks,
         }
-        lightning = pl.Trainer(**{**usual, **_without_processes(trainer)})
+        lightning = pl.Trainer(**{**usual, **_of_lightning(trainer)})
         if state is not None:
             go_on(lightning, module, training, state)
         if state is None or not state["done"]:
-            with _interruptible(), ranks.company():
+            compile = bool(trainer.get("compile"))
+            with _interruptible(), ranks.company(), compiled(module.network, compile=compile):
                 lightning.fit(module, training, validation)
     network = module.judged
     if module.best is not None:
@@ -116,8 +118,9 @@ def _processes(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _without_processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes")}
+def _of_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are left to Lightning as they are."""
+    return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes", "compile")}
 
 
 def _loggers(folder: Path, logging: Logging | None, steps: int) -> list[Logger]:
