@@ -147,6 +147,26 @@ def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None =
     return figure
 
 
+def rate_search(rates: Sequence[float], losses: Sequence[float], smooth: ArrayLike, suggested: float) -> Figure:
+    """Draw the losses over rising learning rates, and the suggested rate.
+
+    Args:
+        rates: (n,), rising.
+        losses: of a step at each.
+        smooth: the same without noise.
+        suggested: the rate to take.
+    """
+    figure, axes = _figure(6.0, 4.0)
+    axes.plot(rates, losses, color=_GREY, linewidth=0.8, alpha=0.6, label="loss of each step")
+    axes.plot(rates, np.asarray(smooth), color=_BLUE, linewidth=2, label="smoothed")
+    axes.axvline(suggested, color=_ORANGE, linestyle="--", linewidth=1.2, label=f"suggested: strategy.lr={suggested:g}")
+    top = 1.5 * max(losses[: len(losses) // 2])  # beyond, the loss may be anything
+    axes.set(xscale="log", xlabel="learning rate of the last stage", ylabel="training loss", ylim=(0, top))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return figure
+
+
 def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
     """Draw how often predictions of each confidence are right (Guo et al. 2017, figure 1), and how many there are.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from tlkit import ranks, registry, results, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
+from tlkit.lr_find import lr_find
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
 from tlkit.training.loggers import Name
@@ -54,6 +55,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         return  # the first rank does it
     functions: dict[str, Callable[..., Any]] = {
         "fit": partial(fit, run_dir),
+        "lr-find": partial(lr_find, run_dir),
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
@@ -154,7 +156,9 @@ def fit(
 def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one has to begin with; those of torchrun are there already."""
     devices = trainer.get("devices", 1)
-    trains = strategy["name"] in ("partial", "full", "scratch")
+    from tlkit.strategies import TRAINED
+
+    trains = strategy["name"] in TRAINED
     return devices if trains and isinstance(devices, int) and "WORLD_SIZE" not in os.environ else 1
 
 

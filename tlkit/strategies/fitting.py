@@ -186,6 +186,7 @@ def _trained(
     from tlkit.training.kept import kept_activations
     from tlkit.training.loading import training_loader, validation_loader
     from tlkit.training.module import FineTuning, Plan
+    from tlkit.training.search import search
     from tlkit.training.trainer import EPOCHS, train
 
     learned, judged = data.select(data.rows("train")), data.select(data.rows("val"))
@@ -201,11 +202,14 @@ def _trained(
     training = training_loader(learned, kept[0] if kept else images[0], *common, balance=balance)
     validation = validation_loader(judged, kept[1] if kept else images[1], *common)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
-    total = epochs * len(training) * (training.batch_size or 1) * ranks.world()[1]
+    steps = resources.rates_to_try
+    total = (steps or epochs * len(training)) * (training.batch_size or 1) * ranks.world()[1]
     with progress(f"training {backbone.name}", total) as advance:
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
         task = _task(backbone, data, resources, repr((policy, rates, settings)))
+        if steps is not None:
+            search(module, training, resources.trainer, steps)
         train(module, training, validation, resources.trainer, resources.folder, task, resources.logging)
     module.network.split = None  # from now on it is given images
     return module

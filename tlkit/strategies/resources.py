@@ -19,6 +19,7 @@ class Resources:
         seed: of everything random.
         folder: the run directory, for logs of what is under way; None without one.
         logging: where else training is logged; None for nowhere.
+        rates_to_try: how many steps at rising rates are made in place of a training; None for a training.
     """
 
     store: CodesStore
@@ -26,3 +27,4 @@ class Resources:
     seed: int = 1
     folder: Path | None = None
     logging: Logging | None = None
+    rates_to_try: int | None = None

@@ -71,7 +71,7 @@ def train(
     callbacks += [Checkpoints(folder / CHECKPOINT, task, state)] if folder else []
     module.network.to(memory_format=torch.channels_last)
     module.network.freeze(module.plan.policy.first)  # DDP never looks at the gradients of what is frozen now
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), torch.random.fork_rng(devices=[]):
+    with tempfile.TemporaryDirectory() as scratch, quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
             "logger": _loggers(folder, logging, state["steps"] if state else 0) if folder else False,
@@ -84,12 +84,12 @@ def train(
             "default_root_dir": folder or scratch,
             "callbacks": callbacks,
         }
-        lightning = pl.Trainer(**{**usual, **_of_lightning(trainer)})
+        lightning = pl.Trainer(**{**usual, **of_lightning(trainer)})
         if state is not None:
             go_on(lightning, module, training, state)
         if state is None or not state["done"]:
             compile = bool(trainer.get("compile"))
-            with _interruptible(), ranks.company(), compiled(module.network, compile=compile):
+            with interruptible(), ranks.company(), compiled(module.network, compile=compile):
                 lightning.fit(module, training, validation)
     network = module.judged
     if module.best is not None:
@@ -118,7 +118,7 @@ def _processes(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _of_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
+def of_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are left to Lightning as they are."""
     return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes", "compile")}
 
@@ -155,7 +155,7 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Lightning from telling what the user can see, or has chosen."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
@@ -171,7 +171,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C be Ctrl-C: Lightning turns it into an exit, and ignores the next ones."""
     before = signal.getsignal(signal.SIGINT)
     try:
