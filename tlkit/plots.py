@@ -115,12 +115,15 @@ def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]
     return figure
 
 
-def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None = None) -> Figure:
+def training_curves(
+    epochs: Sequence[Mapping[str, float]], start: float | None = None, *, augmented: bool = True
+) -> Figure:
     """Draw losses and validation accuracy over the epochs, the best one marked.
 
     Args:
         epochs: rows with "epoch", "train_loss", "val_loss" and "val_accuracy"; there may be none.
         start: validation accuracy before the first epoch, if it was measured.
+        augmented: whether the images learned from were changed, which makes their loss higher.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -128,7 +131,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None =
     x, train, val, accuracy = (
         np.array([row[name] for row in epochs]) for name in ("epoch", "train_loss", "val_loss", "val_accuracy")
     )
-    top.plot(x, train, color=_GREY, marker="o", markersize=3, label="training (augmented)")
+    top.plot(x, train, color=_GREY, marker="o", markersize=3, label=f"training{' (augmented)' if augmented else ''}")
     top.plot(x, val, color=_BLUE, marker="o", markersize=3, label="validation")
     top.set(ylabel="loss", ylim=(0, None))
     bottom.plot(x, accuracy, color=_BLUE, marker="o", markersize=3)
@@ -140,6 +143,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None =
             x[best], accuracy[best], color=_ORANGE, marker="D", markersize=9, linestyle="none", label="best epoch"
         )
     bottom.set(xlabel="epoch", ylabel="validation accuracy")
+    bottom.set_xlim(0.5, max(len(x), 1) + 0.5)  # of one epoch matplotlib would draw a hundredth
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (top, bottom):
         axes.grid(alpha=0.3)

@@ -179,6 +179,14 @@ def test_a_run_directory_tells_how_it_was_trained(tmp_path: Path) -> None:
     assert again.training["strategy"] == "partial"
 
 
+def test_a_trial_says_that_it_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strategy = {"name": "full", "head_init": "random", "augment": "none"}
+    run = tlkit.fit(tmp_path / "run", strategy=strategy, trainer={"fast_dev_run": True, "accelerator": "cpu"})
+    assert "tiny, full: a trial (trainer.fast_dev_run) of 1 batch and no more" in capsys.readouterr().out
+    assert json.loads((run.path / "metrics.json").read_text())["training"]["trial"] == "1 batch"
+    assert (run.path / "training.png").exists()
+
+
 @pytest.mark.full
 def test_photographs(assets: Path) -> None:
     weights = str(assets / "weights" / "mobilenetv2_100.keras_in1k")

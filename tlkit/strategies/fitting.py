@@ -97,6 +97,8 @@ def fit(
         "epochs": module.history,
         "seconds": {"start": round(begun - started, 2), "training": round(time.perf_counter() - begun, 2)},
     }
+    if batches := int(resources.trainer.get("fast_dev_run") or 0):
+        training["trial"] = f"{batches} batch{'es' if batches > 1 else ''}"
     return _better(start, module, backbone, data, resources, training)
 
 
