@@ -143,8 +143,8 @@ def training_curves(
             x[best], accuracy[best], color=_ORANGE, marker="D", markersize=9, linestyle="none", label="best epoch"
         )
     bottom.set(xlabel="epoch", ylabel="validation accuracy")
-    bottom.set_xlim(0.5, max(len(x), 1) + 0.5)  # of one epoch matplotlib would draw a hundredth
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bottom.set_xlim(0.5, max(len(x), 1) + 0.5)
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
