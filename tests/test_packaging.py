@@ -24,6 +24,7 @@ LAYERS = [
     ["strategies", "evaluation"],
     ["runs", "plugin_list", "plots"],
     ["sources", "results"],
+    ["lr_find"],
     ["workflow"],
     ["api", "estimators"],
     ["cli"],

@@ -206,6 +206,7 @@ def test_training_curves_have_a_line_each_and_mark_the_best_epoch(epochs: int, s
     drawn(figure)
     top, bottom = figure.axes
     assert [line.get_label() for line in top.lines] == ["training (augmented)", "validation"]
+    assert all(tick == round(tick) for tick in bottom.get_xticks())
     assert [len(np.atleast_1d(line.get_xdata())) for line in top.lines] == [epochs, epochs]
     marked = [line for line in bottom.lines if line.get_label() == "best epoch"]
     assert len(marked) == (epochs > 0)
@@ -233,3 +234,14 @@ def test_pyplot_and_the_settings_of_matplotlib_are_left_alone() -> None:
     drawn(plots.confusion_matrix(counts(3), ["a", "b", "c"]))
     assert ("matplotlib.pyplot" in sys.modules) == loaded
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("suggested", [1e-4, 3.3e-12])
+def test_a_rate_search_shows_losses_and_the_suggestion(suggested: float) -> None:
+    rates = np.geomspace(1e-6, 1, 60)
+    losses = [*np.linspace(2.3, 1, 50), *np.geomspace(1, 1e9, 10)]
+    figure = plots.rate_search([*rates], losses, losses, suggested)
+    drawn(figure)
+    (axes,) = figure.axes
+    assert axes.get_ylim()[1] < 5
+    assert [line.get_label() for line in axes.lines][2] == f"suggested: strategy.lr={suggested:g}"

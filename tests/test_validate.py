@@ -68,7 +68,9 @@ def test_model_of_a_family_is_checked_against_its_list() -> None:
 
 
 def test_trainer_settings_are_lightnings() -> None:
-    validate.check(workflow.fit, _settings(trainer={"max_epochs": 3}))
+    validate.check(workflow.fit, _settings(trainer={"max_epochs": 3, "compile": True}))
+    with pytest.raises(UsageError, match=r"trainer\.compile: expected bool, got 'yes'"):
+        validate.check(workflow.fit, _settings(trainer={"compile": "yes"}))
     with pytest.raises(UsageError, match=r"trainer\.device: no such setting\. Did you mean 'devices'"):
         validate.check(workflow.fit, _settings(trainer={"device": 2}))
 

@@ -115,12 +115,15 @@ def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]
     return figure
 
 
-def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None = None) -> Figure:
+def training_curves(
+    epochs: Sequence[Mapping[str, float]], start: float | None = None, *, augmented: bool = True
+) -> Figure:
     """Draw losses and validation accuracy over the epochs, the best one marked.
 
     Args:
         epochs: rows with "epoch", "train_loss", "val_loss" and "val_accuracy"; there may be none.
         start: validation accuracy before the first epoch, if it was measured.
+        augmented: whether the images learned from were changed, which makes their loss higher.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -128,7 +131,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None =
     x, train, val, accuracy = (
         np.array([row[name] for row in epochs]) for name in ("epoch", "train_loss", "val_loss", "val_accuracy")
     )
-    top.plot(x, train, color=_GREY, marker="o", markersize=3, label="training (augmented)")
+    top.plot(x, train, color=_GREY, marker="o", markersize=3, label=f"training{' (augmented)' if augmented else ''}")
     top.plot(x, val, color=_BLUE, marker="o", markersize=3, label="validation")
     top.set(ylabel="loss", ylim=(0, None))
     bottom.plot(x, accuracy, color=_BLUE, marker="o", markersize=3)
@@ -140,10 +143,31 @@ def training_curves(epochs: Sequence[Mapping[str, float]], start: float | None =
             x[best], accuracy[best], color=_ORANGE, marker="D", markersize=9, linestyle="none", label="best epoch"
         )
     bottom.set(xlabel="epoch", ylabel="validation accuracy")
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bottom.set_xlim(0.5, max(len(x), 1) + 0.5)
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    return figure
+
+
+def rate_search(rates: Sequence[float], losses: Sequence[float], smooth: ArrayLike, suggested: float) -> Figure:
+    """Draw the losses over rising learning rates, and the suggested rate.
+
+    Args:
+        rates: (n,), rising.
+        losses: of a step at each.
+        smooth: the same without noise.
+        suggested: the rate to take.
+    """
+    figure, axes = _figure(6.0, 4.0)
+    axes.plot(rates, losses, color=_GREY, linewidth=0.8, alpha=0.6, label="loss of each step")
+    axes.plot(rates, np.asarray(smooth), color=_BLUE, linewidth=2, label="smoothed")
+    axes.axvline(suggested, color=_ORANGE, linestyle="--", linewidth=1.2, label=f"suggested: strategy.lr={suggested:g}")
+    top = 1.5 * max(losses[: len(losses) // 2])  # beyond, the loss may be anything
+    axes.set(xscale="log", xlabel="learning rate of the last stage", ylabel="training loss", ylim=(0, top))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 

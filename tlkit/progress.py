@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tlkit import ranks
 
@@ -14,21 +16,30 @@ if TYPE_CHECKING:
 _shown: list[Progress] = []  # what is on the screen; a bar within a bar is a line of it, for rich draws one at a time
 
 
+class Advance(Protocol):
+    """What moves a bar."""
+
+    def __call__(self, units: int, note: str | None = None, /) -> None:
+        """Say that more units are done; a note stands beside the bar until the next."""
+
+
 @contextmanager
-def progress(what: str, total: int | None = None, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None = None, unit: str = "images") -> Iterator[Advance]:
     """Show a bar with speed and time left, or without a `total` a spinner with the time taken.
 
     Yields:
         a function that says how many more units are done.
     """
     with _display() as bar:
-        task = bar.add_task(what, total=total, done="")
+        task = bar.add_task(what, total=total, done="", note="")
 
-        def advance(units: int) -> None:
+        def advance(units: int, note: str | None = None, /) -> None:
             bar.advance(task, units)
             state = bar.tasks[bar.task_ids.index(task)]
             speed = f" {state.speed:,.0f} {unit}/s" if state.speed else ""
             bar.update(task, done=f"{state.completed:,.0f}/{total:,}{speed}" if total else speed)
+            if note is not None:
+                bar.update(task, note=note)
 
         try:
             yield advance
@@ -51,20 +62,28 @@ def _display() -> Iterator[Progress]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    with Progress(
+    stderr, console = sys.stderr, Console(stderr=True)
+    display = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[done]}"),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(compact=True),
         TimeElapsedColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal or ranks.launched() > 0,
-    ) as bar:
+    )
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
+    spoilers = [handler for handler in handlers if handler.stream is stderr]  # they would write into the bar
+    with display as bar:
+        for handler in spoilers:
+            handler.setStream(sys.stderr)  # rich's now, which writes above it
         _shown.append(bar)
         try:
             yield bar
         finally:
             _shown.remove(bar)
+            for handler in spoilers:
+                handler.setStream(stderr)

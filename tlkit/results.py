@@ -57,4 +57,6 @@ def write_training(training: Mapping[str, Any], out: Path) -> None:
         plots.save(plots.accuracy_by_depth(search, training["taps"]), out / "accuracy_by_depth.png")
     if stages := training.get("stages"):
         tables.write(pd.DataFrame(stages), out / "stages.csv")
-        plots.save(plots.training_curves(training["epochs"], training["start_accuracy"]), out / "training.png")
+        augmented = training["settings"]["augment"] != "none"
+        curves = plots.training_curves(training["epochs"], training["start_accuracy"], augmented=augmented)
+        plots.save(curves, out / "training.png")

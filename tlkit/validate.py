@@ -45,9 +45,9 @@ def problems_of(command: Target, config: Mapping[str, Any]) -> Iterator[str]:
     for kind in registry.KINDS:
         if isinstance(config.get(kind), dict) and config[kind]:
             yield from _plugin_problems(kind, config[kind])
-    for group, target in _GROUP_TARGETS.items():
+    for group, targets_of in _GROUP_TARGETS.items():
         if isinstance(config.get(group), dict) and config[group]:
-            yield from (f"{group}.{problem}" for problem in misfits([target()], config[group]))
+            yield from (f"{group}.{problem}" for problem in misfits(targets_of(), config[group]))
 
 
 def _plugin_problems(kind: str, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -150,6 +150,8 @@ def _spell(hint: Any) -> str:  # noqa: ANN401
         return " or ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(map(_spell, typing.get_args(hint)))
+    if typing.get_origin(hint) is list and typing.get_args(hint):
+        return f"list[{_spell(typing.get_args(hint)[0])}]"
     return "null" if hint is types.NoneType else inspect.formatannotation(hint)
 
 
@@ -166,25 +168,27 @@ def _hints(target: Target) -> dict[str, Any]:
     return hints
 
 
-def _codes_settings() -> Target:
+def _codes_settings() -> list[Target]:
     from tlkit.codes import CodesStore
 
-    return CodesStore
+    return [CodesStore]
 
 
-def _cache_settings() -> Target:
+def _cache_settings() -> list[Target]:
     from tlkit.codes import cache_at
 
-    return cache_at
+    return [cache_at]
 
 
-def _trainer_settings() -> Target:
+def _trainer_settings() -> list[Target]:
     from pytorch_lightning import Trainer  # slow, but only asked for when a trainer setting was given
 
-    return Trainer
+    from tlkit.training.compiling import compiled
+
+    return [compiled, Trainer]
 
 
-_GROUP_TARGETS: dict[str, Callable[[], Target]] = {
+_GROUP_TARGETS: dict[str, Callable[[], list[Target]]] = {
     "codes": _codes_settings,
     "cache": _cache_settings,
     "trainer": _trainer_settings,

@@ -17,8 +17,10 @@ import numpy as np
 
 from tlkit import ranks, registry, results, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
+from tlkit.lr_find import lr_find
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.training.loggers import Name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +55,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         return  # the first rank does it
     functions: dict[str, Callable[..., Any]] = {
         "fit": partial(fit, run_dir),
+        "lr-find": partial(lr_find, run_dir),
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
@@ -75,6 +78,7 @@ def _lend_a_hand(
     cache: dict[str, Any],
     seed: int,
     resume: str | None = None,
+    logger: str | list[str] | None = None,
     strategy: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
     taps: str | list[str] = "pool",
@@ -104,6 +108,7 @@ def fit(
     cache: dict[str, Any],
     trainer: dict[str, Any],
     seed: int,
+    logger: Name | list[Name] | None = None,
     resume: str | None = None,
 ) -> Run:
     """Train a classifier, evaluate it on the held-out split, and write the run directory.
@@ -115,14 +120,17 @@ def fit(
     from tlkit.data import inspect
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
+    from tlkit.training.loggers import chosen, logged
 
+    names = chosen(logger)
     data = {key: lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
-    record = {**groups, "trainer": trainer, "seed": seed}
+    record = {**groups, "trainer": trainer, "seed": seed, "logger": logger}
     processes = _processes(strategy, trainer)
     with (
         runs.directory(Path(resume or run_dir), record, resume=resume is not None) as out,
         ranks.started(processes, [sys.executable, "-m", "tlkit", "_rank", str(out)]),
+        logged(names, out, record) as logs,
     ):
         store = CodesStore(cache_at(**cache), **codes)
         with progress("looking the images over"):
@@ -130,7 +138,7 @@ def fit(
             inspection = inspect(images)
         log.info(report.of_data(images, inspection))
         network = build_backbone(backbone, seed)
-        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed, out))
+        classifier = registry.build("strategy", strategy, network, images, Resources(store, trainer, seed, out, logs))
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
@@ -139,6 +147,7 @@ def fit(
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
+        logs.result(metrics)
         results.write_results(out, metrics, predictions, classifier)
     print(report.of_fit(images, classifier, metrics, runs.short(out)))
     return Run(out, classifier, metrics, predictions)
@@ -147,7 +156,9 @@ def fit(
 def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one has to begin with; those of torchrun are there already."""
     devices = trainer.get("devices", 1)
-    trains = strategy["name"] in ("partial", "full", "scratch")
+    from tlkit.strategies import TRAINED
+
+    trains = strategy["name"] in TRAINED
     return devices if trains and isinstance(devices, int) and "WORLD_SIZE" not in os.environ else 1
 
 

@@ -133,6 +133,7 @@ def test_unreadable_images_are_left_out(head_init: Any, tiny: Backbone, data: Im
         ({"train_last": 9}, "tiny has 5 stages; give 1 to 5"),
         ({"unfreeze_every": 0}, r"strategy\.unfreeze_every=0"),
         ({"lr": -1.0}, r"strategy\.lr=-1"),
+        ({"sampler": "balanced", "class_weight": "balanced"}, "give one of them"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
@@ -176,6 +177,14 @@ def test_a_run_directory_tells_how_it_was_trained(tmp_path: Path) -> None:
     assert len(metrics["training"]["epochs"]) == 1
     again = tlkit.load(run.path)
     assert again.training["strategy"] == "partial"
+
+
+def test_a_trial_says_that_it_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strategy = {"name": "full", "head_init": "random", "augment": "none"}
+    run = tlkit.fit(tmp_path / "run", strategy=strategy, trainer={"fast_dev_run": True, "accelerator": "cpu"})
+    assert "tiny, full: a trial (trainer.fast_dev_run) of 1 batch and no more" in capsys.readouterr().out
+    assert json.loads((run.path / "metrics.json").read_text())["training"]["trial"] == "1 batch"
+    assert (run.path / "training.png").exists()
 
 
 @pytest.mark.full

@@ -72,6 +72,29 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
     assert {epoch for epoch, _ in epochs[1]} == {1}
 
 
+def test_balanced_batches_have_equally_many_of_each_class() -> None:
+    labels = np.repeat([0, 1, 2], [60, 30, 9])
+    order = Shuffled(99, seed=1, balance=labels)
+    epochs = []
+    for epoch in (4, 5, 4):
+        order.set_epoch(epoch)
+        epochs.append(list(order))
+    assert epochs[0] == epochs[2] != epochs[1]
+    for drawn in epochs:
+        rows = [row for _, row in drawn]
+        assert np.bincount(labels[rows]).tolist() == [33, 33, 33]
+        times = np.bincount(rows, minlength=99)
+        assert [{*times[labels == label]} for label in range(3)] == [{0, 1}, {1, 2}, {3, 4}]
+        assert len({*drawn}) == 99  # an image that comes again is drawn anew
+    first_third = np.array([labels[row] for _, row in epochs[0][:33]])
+    assert np.bincount(first_third).min() > 5
+    shares = [list(Shuffled(99, 1, rank, 3, labels)) for rank in range(3)]
+    whole = list(Shuffled(99, 1, balance=labels))
+    assert [item for items in zip(*shares, strict=True) for item in items] == whole
+    order.go_on(4, 20)
+    assert list(order) == epochs[0][20:]
+
+
 def test_processes_load_the_same_as_one(tiny: Backbone, digits: ImageData) -> None:
     load = augmented(tiny.preprocess, Settings())
     batches = {}

@@ -1,7 +1,7 @@
 """The loop: schedules, the average, the best epoch, and what goes through to Lightning."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from tlkit.backbones import Backbone
 from tlkit.data import ImageData
 from tlkit.errors import UsageError
+from tlkit.progress import Advance
 from tlkit.training import Policy, Settings
 from tlkit.training.augment import augmented, plain
 from tlkit.training.loading import training_loader, validation_loader
@@ -30,7 +31,7 @@ def run(
     settings: Settings,
     trainer: Mapping[str, Any],
     folder: Path | None = None,
-    advance: Callable[[int], None] = lambda images: None,
+    advance: Advance = lambda images, note=None: None,
 ) -> FineTuning:
     torch.manual_seed(1)
     network = Network(backbone, 10)
@@ -136,7 +137,7 @@ def test_accumulated_batches_are_one_step_of_the_average(tiny: Backbone, digits:
 
 
 def test_ctrl_c_is_ctrl_c(tiny: Backbone, digits: ImageData) -> None:
-    def interrupt(images: int) -> None:
+    def interrupt(images: int, note: str | None = None, /) -> None:
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)

@@ -41,6 +41,8 @@ def _what(classifier: Classifier) -> str:
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
+    if trial := training.get("trial"):
+        return f"a trial (trainer.fast_dev_run) of {trial} and no more: it runs; how well, it does not tell"
     if "kept" in training:
         named = {"validation": training["validation_accuracy"], "before training": training["start_accuracy"]}
         found = [f"{name} {value:.3f}" for name, value in named.items() if value is not None]

@@ -2,4 +2,7 @@
 
 from tlkit.strategies.resources import Resources
 
-__all__ = ["Resources"]
+__all__ = ["TRAINED", "Resources"]
+
+TRAINED = ("partial", "full", "scratch")
+"""Those that train the network, step by step."""

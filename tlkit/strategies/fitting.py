@@ -97,6 +97,8 @@ def fit(
         "epochs": module.history,
         "seconds": {"start": round(begun - started, 2), "training": round(time.perf_counter() - begun, 2)},
     }
+    if batches := int(resources.trainer.get("fast_dev_run") or 0):
+        training["trial"] = f"{batches} batch{'es' if batches > 1 else ''}"
     return _better(start, module, backbone, data, resources, training)
 
 
@@ -154,9 +156,8 @@ def _unreadable(images: Sequence[Image], workers: int) -> dict[int, str]:
 
 def _probe(backbone: Backbone, data: ImageData, resources: Resources, settings: Settings) -> Classifier:
     quiet = replace(resources, trainer={})
-    return linear_probe(
-        backbone, data, quiet, head="softmax", scale="standard", class_weight=settings.class_weight, allow_random=True
-    )
+    weight = "balanced" if settings.sampler == "balanced" else settings.class_weight
+    return linear_probe(backbone, data, quiet, head="softmax", scale="standard", class_weight=weight, allow_random=True)
 
 
 def _start_head(network: Network, probe: Classifier | None, seed: int) -> None:
@@ -187,23 +188,31 @@ def _trained(
     from tlkit.training.kept import kept_activations
     from tlkit.training.loading import training_loader, validation_loader
     from tlkit.training.module import FineTuning, Plan
+    from tlkit.training.search import search
     from tlkit.training.trainer import EPOCHS, train
 
     learned, judged = data.select(data.rows("train")), data.select(data.rows("val"))
     k = len(data.classes)
-    weights = class_weights(settings.class_weight, np.arange(k), np.bincount(learned.labels, minlength=k))
+    balance = settings.sampler == "balanced"
+    weights = class_weights(
+        None if balance else settings.class_weight, np.arange(k), np.bincount(learned.labels, minlength=k)
+    )
     store, seed = resources.store, resources.seed
     common = (settings.batch_size, seed, store.workers)
     kept = kept_activations(network, backbone, learned, judged, policy, settings, store, seed)
     images = augmented(backbone.preprocess, settings, store.views), plain(backbone.preprocess)
-    training = training_loader(learned, kept[0] if kept else images[0], *common)
+    training = training_loader(learned, kept[0] if kept else images[0], *common, balance=balance)
     validation = validation_loader(judged, kept[1] if kept else images[1], *common)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
-    with progress(f"training {backbone.name}", epochs * len(training) * (training.batch_size or 1)) as advance:
+    steps = resources.rates_to_try
+    total = (steps or epochs * len(training)) * (training.batch_size or 1) * ranks.world()[1]
+    with progress(f"training {backbone.name}", total) as advance:
         preprocess, tensor = backbone.preprocess, torch.from_numpy(weights).float()
         module = FineTuning(network, Plan(policy, rates, settings, preprocess, tensor, resources.seed, advance))
         task = _task(backbone, data, resources, repr((policy, rates, settings)))
-        train(module, training, validation, resources.trainer, resources.folder, task)
+        if steps is not None:
+            search(module, training, resources.trainer, steps)
+        train(module, training, validation, resources.trainer, resources.folder, task, resources.logging)
     module.network.split = None  # from now on it is given images
     return module
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.codes import CodesStore
+from tlkit.training.loggers import Logging
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,13 @@ class Resources:
         trainer: settings for the Lightning Trainer.
         seed: of everything random.
         folder: the run directory, for logs of what is under way; None without one.
+        logging: where else training is logged; None for nowhere.
+        rates_to_try: how many steps at rising rates are made in place of a training; None for a training.
     """
 
     store: CodesStore
     trainer: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 1
     folder: Path | None = None
+    logging: Logging | None = None
+    rates_to_try: int | None = None

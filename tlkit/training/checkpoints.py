@@ -158,11 +158,13 @@ def _count(progress: Any, n: int) -> None:  # noqa: ANN401
 
 
 def earlier_rows(folder: Path, steps: int) -> list[dict[str, str]]:
-    """Take the rows of the first steps out of a log that a training has left behind, which is removed."""
+    """Take the rows of the first steps out of the CSV log that a training left behind, and remove it."""
     path = folder / LOGS / "metrics.csv"
     rows: list[dict[str, str]] = []
     if path.is_file():
         with path.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps]
-    shutil.rmtree(folder / LOGS, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    if steps == 0:
+        shutil.rmtree(folder / LOGS, ignore_errors=True)
     return rows

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -29,7 +31,10 @@ _FEW = 64  # images that are read sooner than other processes are started
 
 
 class Examples(Dataset[tuple[Tensor, int]]):
-    """Labelled images, indexed by (epoch, row), so that processes that load them know what to draw."""
+    """Labelled images, indexed by (epoch, row), so that processes that load them know what to draw.
+
+    For a row that an epoch has again the first is another number, so that another view of the image is drawn.
+    """
 
     def __init__(self, images: Sequence[Image], labels: NDArray[Any], load: Load, seed: int) -> None:
         self.images, self.labels, self.load, self.seed = images, labels, load, seed
@@ -44,11 +49,20 @@ class Shuffled(Sampler[tuple[int, int]]):
     """(epoch, row) of n rows in an order of the epoch's own; Lightning calls `set_epoch`.
 
     Several ranks deal the rows out among them: their next batches together are the next batch of one process.
+
+    Args:
+        n: How many rows there are.
+        seed: Of the order.
+        rank: Which rank this is.
+        ranks: How many there are.
+        balance: Labels (n,) whose classes are to come equally often; None for each row once.
     """
 
-    def __init__(self, n: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, n: int, seed: int, rank: int = 0, ranks: int = 1, balance: NDArray[np.int64] | None = None
+    ) -> None:
         self.n, self.seed, self.epoch = n, seed, 0
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.balance = rank, ranks, balance
         self._done = (0, 0)
 
     def go_on(self, epoch: int, rows: int) -> None:
@@ -64,18 +78,54 @@ class Shuffled(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(number(self.seed, "order", self.epoch))
-        order = torch.randperm(self.n, generator=generator)
+        if self.balance is None:
+            order = [(self.epoch, row) for row in torch.randperm(self.n, generator=generator).tolist()]
+        else:
+            order = self._numbered(balanced(self.balance, generator))
         own = order[self.rank :: self.ranks][: len(self)]
         epoch, rows = self._done
-        return iter([(self.epoch, int(row)) for row in own[rows if epoch == self.epoch else 0 :]])
+        return iter(own[rows if epoch == self.epoch else 0 :])
+
+    def _numbered(self, rows: Sequence[int]) -> list[tuple[int, int]]:
+        times: Counter[int] = Counter()
+        order = []
+        for row in rows:
+            again = times[row]
+            order.append((number(self.epoch, "again", again) if again else self.epoch, row))
+            times[row] += 1
+        return order
+
+
+def balanced(labels: NDArray[np.int64], generator: torch.Generator) -> list[int]:
+    """Draw as many rows as there are, equally many of each class, in random order.
+
+    The rows of a class come equally often too, but for one. Where the number of rows is no multiple of the number of
+    classes, chance decides which classes have one more.
+
+    >>> drawn = balanced(np.array([0] * 9 + [1] * 3), torch.Generator().manual_seed(1))
+    >>> len({row for row in drawn if row < 9}), sorted(row for row in drawn if row >= 9)
+    (6, [9, 9, 10, 10, 11, 11])
+    """
+    classes = np.unique(labels)
+    shuffled = classes[torch.randperm(len(classes), generator=generator).numpy()]
+    drawn = []
+    for place, label in enumerate(shuffled):
+        rows = torch.from_numpy(np.flatnonzero(labels == label))
+        wanted = len(labels) // len(classes) + (place < len(labels) % len(classes))
+        rounds = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-wanted // len(rows)))]
+        drawn += [torch.cat(rounds)[:wanted]] if rounds else []
+    together = torch.cat(drawn)
+    mixed: list[int] = together[torch.randperm(len(together), generator=generator)].tolist()
+    return mixed
 
 
 def training_loader(
-    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int, *, balance: bool = False
 ) -> DataLoader[Batch]:
     """Return shuffled batches, of several ranks this one's share of each.
 
-    Those that are not full are left out, for BatchNorm does not like them.
+    Those that are not full are left out, for BatchNorm does not like them. With `balance` all classes come equally
+    often.
 
     Raises:
         UsageError: a batch cannot be shared evenly.
@@ -86,7 +136,8 @@ def training_loader(
     own = min(batch_size, len(data)) // size
     if own == 0:
         raise TlkitError(f"{len(data)} images to learn from are too few for {size} processes.")
-    return _loader(data, load, Shuffled(len(data), seed, rank, size), own, seed, workers, drop_last=True)
+    order = Shuffled(len(data), seed, rank, size, data.labels if balance else None)
+    return _loader(data, load, order, own, seed, workers, drop_last=True)
 
 
 def validation_loader(

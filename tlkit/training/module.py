@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast, final
@@ -16,16 +17,20 @@ from torch.optim.swa_utils import AveragedModel
 from tlkit import ranks
 from tlkit.training.chance import number, seeded
 from tlkit.training.freezing import Policy, first_trained
-from tlkit.training.rates import Rates, parameter_groups
+from tlkit.training.rates import NEW, Rates, parameter_groups
 from tlkit.training.schedules import scheduled
 
 if TYPE_CHECKING:
     from tlkit.data import Preprocess
+    from tlkit.progress import Advance
     from tlkit.training.loading import Batch
     from tlkit.training.network import Network
     from tlkit.training.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_RECENT = 50  # steps that the loss beside the bar is the mean of
+_NEWS = 0.5  # seconds until it is worked out again: on a GPU that waits for the step to end
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Plan:
         preprocess: The backbone's; it normalises batches.
         class_weights: (k,) float32.
         seed: Of all chance.
-        advance: Called with the number of images after each step.
+        advance: Called with the number of images after each step, and now and then with how training goes.
     """
 
     policy: Policy
@@ -48,7 +53,7 @@ class Plan:
     preprocess: Preprocess
     class_weights: Tensor
     seed: int
-    advance: Callable[[int], None] = field(default=lambda images: None)
+    advance: Advance = field(default=lambda images, note=None: None)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class FineTuning(pl.LightningModule):
         self._seen: list[Batch] = []
         self._losses: list[Tensor] = []
         self._averaged = 0  # steps
+        self._told = 0.0
 
     @property
     def judged(self) -> Network:
@@ -141,6 +147,17 @@ class FineTuning(pl.LightningModule):
             optimizer = torch.optim.SGD(groups, momentum=rates.momentum)
         return scheduled(optimizer, self.plan.settings, int(self.trainer.estimated_stepping_batches))
 
+    def on_train_start(self) -> None:
+        """Move the bar to where training goes on from."""
+        done = self.trainer.fit_loop.epoch_progress.current.completed * self.trainer.num_training_batches
+        done += self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if done:
+            self.plan.advance(int(done) * self._images_a_batch())
+
+    def _images_a_batch(self) -> int:
+        loader: Any = self.trainer.train_dataloader
+        return int(loader.batch_size) * self.trainer.world_size
+
     def on_train_epoch_start(self) -> None:
         """Freeze what the policy says for this epoch."""
         first = first_trained(self.plan.policy, len(self.network.stages), self.current_epoch)
@@ -159,9 +176,15 @@ class FineTuning(pl.LightningModule):
                 images, targets = self._mix(images[:even], targets[:even])
         weights, smoothing = self.plan.class_weights.to(images.device), self.plan.settings.label_smoothing
         loss = functional.cross_entropy(self.network(images), targets, weights, label_smoothing=smoothing)
-        self.log("train_loss", loss, batch_size=len(images))
+        self.log_dict({"train_loss": loss, **self._rates()}, batch_size=len(images))
         self._losses.append(loss.detach())
         return loss
+
+    def _rates(self) -> dict[str, float]:
+        """Return the rate of each stage that is trained now, and of the head, as loggers show them."""
+        learning = [stage.name for stage in self.network.stages[self.network.first :]]
+        rates = {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
+        return {f"lr/{name}": rates[name] for name in (*learning, NEW) if name in rates}
 
     def _input(self, batch: Batch) -> Tensor:
         return batch[0] if batch[0].is_floating_point() else self.plan.preprocess.normalise(batch[0])
@@ -171,7 +194,16 @@ class FineTuning(pl.LightningModule):
         if self.average is not None and self.trainer.global_step > self._averaged:
             self.average.update_parameters(self.network)
             self._averaged = self.trainer.global_step
-        self.plan.advance(len(batch[1]))
+        due = time.monotonic() - self._told > _NEWS
+        self.plan.advance(len(batch[1]) * self.trainer.world_size, self._note() if due else None)
+
+    def _note(self) -> str:
+        """Say how training goes: epoch, loss of the last steps, and accuracy of the last validation."""
+        self._told = time.monotonic()
+        recent = [float(loss) for loss in self._losses[-_RECENT:]]
+        loss = f"loss {sum(recent) / len(recent):.3f}" if recent else ""
+        accuracy = f"accuracy {self.history[-1]['val_accuracy']:.3f}" if self.history else ""
+        return "  ".join(filter(None, (f"epoch {self.current_epoch + 1}", loss, accuracy)))
 
     def on_validation_start(self) -> None:
         """Let all ranks judge the same network: each has its own statistics of the last batch."""
@@ -197,6 +229,7 @@ class FineTuning(pl.LightningModule):
         rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
         row = {"epoch": now.epoch, "train_loss": loss, "val_loss": now.loss, "val_accuracy": now.accuracy, "lr": rate}
         self.history.append(row)
+        self.plan.advance(0, self._note())
         log.info(
             "epoch {epoch}: loss {train_loss:.3f}, validation loss {val_loss:.3f}, accuracy {val_accuracy:.3f}".format(
                 **row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class Network(nn.Module):
         self._norms = norms if keep_statistics else []
         self.first = 0
         self.split: Split | None = None  # where the pass begins, if the frozen part has run before
+        self.fast: Callable[[Tensor], Tensor] | None = None  # `codes` in training mode, if they are compiled
         self._still: tuple[nn.Module, ...] = ()
         self.freeze(0)
 
@@ -62,9 +64,14 @@ class Network(nn.Module):
         if self.training:
             self._hold_still()  # somebody may have called train() on a part
         split = self.split
+        codes = self.fast if self.fast is not None and self.training else self.codes
         with begun(self.module, split, batch, self.input_size) if split else nullcontext(batch) as images:
-            logits: Tensor = self.head(activations(self.module, images, [self.tap])[self.tap.name])
+            logits: Tensor = self.head(codes(images))
         return logits
+
+    def codes(self, images: Tensor) -> Tensor:
+        """Return what the head sees of images."""
+        return activations(self.module, images, [self.tap])[self.tap.name]
 
     def _hold_still(self) -> None:
         for part in (*self._still, *self._norms):

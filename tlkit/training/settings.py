@@ -45,6 +45,8 @@ class Settings:
             batches being normalised, and can lose everything without.
         class_weight: "balanced" weighs classes by the inverse of their size; "auto" does so when the largest is over
             three times the smallest.
+        sampler: "balanced" shows equally many images of each class in an epoch, some of small classes several times,
+            and some of large ones not at all, in place of class weights; "shuffled" shows each image once.
     """
 
     optimizer: Literal["auto", "sgd", "adamw"] = "auto"
@@ -64,6 +66,7 @@ class Settings:
     early_stopping: int | None = None
     batch_norm: Literal["auto", "moving", "kept"] = "auto"
     class_weight: Literal["auto", "balanced"] | None = "auto"
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
 
     def check(self) -> None:
         """Check what the types leave open.
@@ -84,6 +87,10 @@ class Settings:
         for name, (good, wanted) in ranges.items():
             if not good:
                 raise UsageError(f"strategy.{name}={getattr(self, name)}: give a number {wanted}.")
+        if self.sampler == "balanced" and self.class_weight == "balanced":
+            raise UsageError(
+                "strategy.sampler=balanced does what strategy.class_weight=balanced does: give one of them."
+            )
         if self.augment == "views" and (self.color_jitter or self.random_erasing):
             raise UsageError(
                 "strategy.augment=views: views are shown as they are. Leave color_jitter and random_erasing."

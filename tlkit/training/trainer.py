@@ -18,7 +18,7 @@ import torch
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,12 +26,14 @@ from tlkit import ranks
 from tlkit.errors import UsageError
 from tlkit.training import CHECKPOINT, LOGS
 from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
+from tlkit.training.compiling import compiled
 from tlkit.training.freezing import Policy
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from tlkit.training.loading import Batch
+    from tlkit.training.loggers import Logging
     from tlkit.training.module import FineTuning
 
 EPOCHS = 10
@@ -44,6 +46,7 @@ def train(
     trainer: Mapping[str, Any],
     folder: Path | None,
     task: Mapping[str, str] | None = None,
+    logging: Logging | None = None,
 ) -> None:
     """Train in place; afterwards the module's network is the best one, on the CPU and in eval mode.
 
@@ -56,6 +59,7 @@ def train(
         trainer: Arguments of Lightning's Trainer.
         folder: The run directory, for logs and checkpoints; None for none.
         task: What is trained on what, and how; see `Checkpoints`.
+        logging: Where else losses, accuracy and rates are logged.
 
     Raises:
         TlkitError: The folder has a checkpoint that does not fit.
@@ -67,10 +71,10 @@ def train(
     callbacks += [Checkpoints(folder / CHECKPOINT, task, state)] if folder else []
     module.network.to(memory_format=torch.channels_last)
     module.network.freeze(module.plan.policy.first)  # DDP never looks at the gradients of what is frozen now
-    with tempfile.TemporaryDirectory() as scratch, _quiet(), torch.random.fork_rng(devices=[]):
+    with tempfile.TemporaryDirectory() as scratch, quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
-            "logger": _logger(folder, state["steps"] if state else 0) if folder and not ranks.launched() else False,
+            "logger": _loggers(folder, logging, state["steps"] if state else 0) if folder else False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
@@ -80,11 +84,12 @@ def train(
             "default_root_dir": folder or scratch,
             "callbacks": callbacks,
         }
-        lightning = pl.Trainer(**{**usual, **_without_processes(trainer)})
+        lightning = pl.Trainer(**{**usual, **of_lightning(trainer)})
         if state is not None:
             go_on(lightning, module, training, state)
         if state is None or not state["done"]:
-            with _interruptible(), ranks.company():
+            compile = bool(trainer.get("compile"))
+            with interruptible(), ranks.company(), compiled(module.network, compile=compile):
                 lightning.fit(module, training, validation)
     network = module.judged
     if module.best is not None:
@@ -113,16 +118,19 @@ def _processes(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _without_processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes")}
+def of_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are left to Lightning as they are."""
+    return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes", "compile")}
 
 
-def _logger(folder: Path, steps: int) -> CSVLogger:
-    """Return a logger that goes on with what it had logged of the first steps."""
+def _loggers(folder: Path, logging: Logging | None, steps: int) -> list[Logger]:
+    """Return loggers that go on with what they had logged of the first steps; on the first rank only."""
+    if ranks.launched():
+        return []
     rows = earlier_rows(folder, steps)
     logger = CSVLogger(folder, name=None, version=LOGS)
     logger.experiment.metrics = list(rows)
-    return logger
+    return [logger, *(logging.loggers(steps) if logging else [])]
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
@@ -147,13 +155,14 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Lightning from telling what the user can see, or has chosen."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", "Experiment logs directory")  # other loggers have their folders in it
         warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning's, about torch's next version
         try:
             yield
@@ -162,7 +171,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C be Ctrl-C: Lightning turns it into an exit, and ignores the next ones."""
     before = signal.getsignal(signal.SIGINT)
     try:
