@@ -73,8 +73,10 @@ def trained(folder: Path) -> FineTuning:
     noise = [PIL.Image.fromarray(chance.integers(0, 256, (SIDE, SIDE, 3), np.uint8)) for _ in range(IMAGES)]
     files = tuple(map(str, range(IMAGES)))
     data = ImageData("noise", noise, files, np.arange(IMAGES) % 2, ("a", "b"))
-    loaders = (make(data, plain(preprocess), IMAGES, 1, 1) for make in (training_loader, validation_loader))
-    train(module, *loaders, {"max_epochs": 1, "accelerator": "cpu"}, folder)
+    training, validation = (
+        make(data, plain(preprocess), IMAGES, 1, 1) for make in (training_loader, validation_loader)
+    )
+    train(module, training, validation, {"max_epochs": 1, "accelerator": "cpu"}, folder)
     return module
 
 

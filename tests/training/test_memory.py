@@ -91,7 +91,7 @@ def test_known_gradients_come_out_as_if_they_were_worked_out_then() -> None:
     for scale in (None, torch.tensor(1024.0)):
         total = summed((x * a * b for x in (1.0, 2.0)), [a, b, unused], scale)
         assert a.grad is None
-        (total * (1 if scale is None else scale) / 2).backward()
+        (total * (1 if scale is None else scale) / 2).backward()  # type: ignore[no-untyped-call]
         assert float(total.detach()) == 18
         assert [float(p.grad) for p in (a, b) if p.grad is not None] == ([4.5, 3.0] if scale is None else [4608, 3072])
         assert unused.grad is None
@@ -113,8 +113,9 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once(tm
 @pytest.mark.full
 def test_processes_need_not_have_the_same_memory(tmp_path: Path) -> None:
     script, torchrun = Path(__file__).with_name("unequal_ranks.py"), ["-m", "torch.distributed.run", "--nproc-per-node"]
-    for path, launcher in (("one", []), ("two", [*torchrun, "2"])):
-        command = [sys.executable, *launcher, script, tmp_path / path]
+    launchers: dict[str, list[str]] = {"one": [], "two": [*torchrun, "2"]}
+    for path, launcher in launchers.items():
+        command = [sys.executable, *launcher, str(script), str(tmp_path / path)]
         told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert told.returncode == 0, told.stderr
     one, two = (torch.load(tmp_path / path, weights_only=True) for path in ("one", "two"))

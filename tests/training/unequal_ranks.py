@@ -33,12 +33,9 @@ def main(path: Path) -> None:
         tuning = FineTuning(Network(backbone, 10), plan)
         tuning.portion.size = 2 if ranks.world()[0] == 1 else None
         digits = prepare(registry.build("data", {"name": "digits"}), 1)
-        learned, judged = digits.select(np.arange(64)), digits.select(np.arange(64, 91))
-        loaders = (
-            make(data, plain(preprocess), 16, 1, 1)
-            for make, data in ((training_loader, learned), (validation_loader, judged))
-        )
-        train(tuning, *loaders, {"max_epochs": 2, "accelerator": "cpu"}, None)
+        training = training_loader(digits.select(np.arange(64)), plain(preprocess), 16, 1, 1)
+        validation = validation_loader(digits.select(np.arange(64, 91)), plain(preprocess), 16, 1, 1)
+        train(tuning, training, validation, {"max_epochs": 2, "accelerator": "cpu"}, None)
         weights = tuning.network.state_dict()
         first, *others = ranks.everyones(weights)
         same = all(torch.equal(first[name], other[name]) for other in others for name in first)

@@ -99,7 +99,7 @@ def summed(losses: Iterable[Tensor], parameters: Sequence[Tensor], scale: Tensor
             before = gradients[number]
             gradients[number] = before if gradient is None else gradient if before is None else before + gradient
         del found, gradient, before
-    return cast("Tensor", _Known.apply(total, scale, gradients, *parameters))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _Known.apply(total, scale, gradients, *parameters))
 
 
 class _Known(torch.autograd.Function):
