@@ -19,6 +19,7 @@ from tlkit import ranks, registry, results, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.training.settings import check_sharing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         UsageError: settings that do not fit, all of them at once.
         TlkitError: what the command raises.
     """
+    ranks.refuse_strangers()
     if ranks.launched() and command not in _SHARED:
         return  # the first rank does it
     functions: dict[str, Callable[..., Any]] = {
@@ -146,6 +148,7 @@ def fit(
 
 def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one has to begin with; those of torchrun are there already."""
+    check_sharing(trainer)
     devices = trainer.get("devices", 1)
     trains = strategy["name"] in ("partial", "full", "scratch")
     return devices if trains and isinstance(devices, int) and "WORLD_SIZE" not in os.environ else 1
