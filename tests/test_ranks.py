@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tlkit import codes, ranks
+from tlkit.errors import UsageError
 
 
 @pytest.fixture
@@ -40,6 +41,16 @@ def _tlkit(words: list[str], cache: Path, *, processes: int) -> str:
 
 def test_one_process_is_rank_0_of_1() -> None:
     assert (ranks.launched(), ranks.world(), ranks.everyones("x")) == (0, (0, 1), ["x"])
+
+
+def test_processes_that_srun_starts_without_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    ranks.refuse_strangers()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    with pytest.raises(UsageError, match="srun started 8 of this"):
+        ranks.refuse_strangers()
+    monkeypatch.setenv("WORLD_SIZE", "32")
+    ranks.refuse_strangers()
 
 
 def test_two_ranks_share_one_pass_and_write_one_result(scans: Path, tmp_path: Path) -> None:

@@ -104,15 +104,35 @@ def _start(command: str, words: list[str]) -> None:
             if settings.get("resume") is not None:
                 settings = workflow.resumed(settings, alone=len(_words_of_task()) == 1)
             workflow.run(command, settings, run_dir)
-        except (TlkitError, BrokenPipeError) as err:
+        except Exception as err:
             if os.getpid() != this_process:  # a launcher such as joblib or submitit moved the job
+                raise _recorded(err) from None
+            if not isinstance(err, TlkitError | BrokenPipeError):
                 raise
-            failures.append(err)  # the other jobs of a sweep still run
+            failures.append(_named(err))  # the other jobs of a sweep still run
         finally:
             _close_log()
             runs.remove_empty(run_dir)
 
-    from tlkit import config, ranks
+    from tlkit import config
+
+    words = _understood(command, words)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback on the terminal
+    try:
+        _hydra(command, config.admit(words), task)
+    except (KeyboardInterrupt, Terminated) as end:
+        if any(word.startswith("hydra/launcher=") for word in words):
+            end.add_note("of the jobs under way, those with a checkpoint.pt go on with tlkit fit resume=THEIR_FOLDER.")
+        raise
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise TlkitError("\n".join(map(told, failures))) from failures[0]
+
+
+def _understood(command: str, words: list[str]) -> list[str]:
+    """Spell the words of a command as Hydra takes them, and refuse sweeps that make no sense."""
+    from tlkit import ranks
 
     words = _codes_words(words) if command == "codes" else words
     words = _resuming(words) if command == "fit" else words
@@ -122,12 +142,37 @@ def _start(command: str, words: list[str]) -> None:
         raise UsageError("several processes make one run, not a sweep: start a sweep without torchrun.")
     if command != "fit" and {"-m", "--multirun"} & set(words):
         raise UsageError("only fit sweeps: the jobs of other commands would write over each other's results.")
-    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback on the terminal
-    _hydra(command, config.admit(words), task)
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise TlkitError("\n".join(map(told, failures))) from failures[0]
+    return words
+
+
+def _named(err: Exception) -> Exception:
+    """Say which job of a sweep an error is of."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    if hydra.mode is not RunMode.MULTIRUN or isinstance(err, BrokenPipeError):
+        return err
+    kind = UsageError if isinstance(err, UsageError) else TlkitError
+    words = " ".join(hydra.overrides.task).replace("++", "")
+    what = told(err) if isinstance(err, TlkitError) else repr(err)
+    return kind(f"job {hydra.job.num} ({words}): {what}").with_traceback(err.__traceback__)
+
+
+def _recorded(err: Exception) -> Exception:
+    """Keep what a job of a sweep failed of, for the first process is told of the first failure only."""
+    import traceback
+
+    from hydra.core.hydra_config import HydraConfig
+
+    if not isinstance(err, TlkitError):
+        traceback.print_exception(err)
+    named = _named(err)
+    failed = Path(HydraConfig.get().sweep.dir) / "failed.txt"
+    with failed.open("a", encoding="utf-8") as file:
+        print(named, file=file)
+    named.add_note(f"All that failed: {failed}")
+    return named
 
 
 def _rank(run_dir: Path) -> None:

@@ -23,6 +23,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from tlkit import registry
 from tlkit.errors import UsageError, did_you_mean
 
+# Launchers of sweeps, and the extras that bring them.
+_LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+
 
 class RegisteredPlugins(ConfigSource):
     """Serves `backbone/NAME`, `backbone/FAMILY/MODEL`, `data/NAME` and `strategy/NAME` without YAML files.
@@ -94,11 +97,14 @@ def register() -> None:
     """Make Hydra see plugins; safe to call again."""
     Plugins.instance().register(RegisteredPlugins)
     Plugins.instance().register(PluginConfigs)
-    OmegaConf.register_new_resolver("tlkit.slug", _slug, replace=True)
 
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.=-]+", "_", text.replace("++", ""))[:100]
+
+
+# Where this is imported, and not when a command begins: a launcher's workers name run directories, too.
+OmegaConf.register_new_resolver("tlkit.slug", _slug, replace=True)
 
 
 def admit(words: Iterable[str]) -> list[str]:
@@ -195,6 +201,8 @@ def explain(err: BaseException) -> str | None:
     cause = err if isinstance(err, OmegaConfBaseException) else err.__cause__
     if isinstance(err, MissingConfigException) and err.options is not None and err.missing_cfg_file:
         group, _, choice = err.missing_cfg_file.rpartition("/")
+        if group == "hydra/launcher" and choice in _LAUNCHERS:
+            return f"{group}={choice}: it is not installed. pip install 'tlkit[{_LAUNCHERS[choice]}]'"
         return (
             f"{group}={choice}: no such option.{did_you_mean(choice, err.options)} Options: {', '.join(err.options)}."
         )

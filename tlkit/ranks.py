@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, UsageError
 
 _PATIENCE = timedelta(days=2)  # a rank may have the slow disk, or the slow device
 _GONE = re.compile("gloo/transport|[Cc]onnection (closed|reset)|NCCL")
@@ -22,6 +22,20 @@ _FAREWELL = 60.0  # seconds that a rank that has done its work has to end
 def launched() -> int:
     """Return this process's rank as torchrun (or another launcher of its kind) set it; 0 without one."""
     return int(os.environ.get("RANK", "0")) if "WORLD_SIZE" in os.environ else 0
+
+
+def refuse_strangers() -> None:
+    """Refuse to be one of several processes that do not know each other, and would all do the same.
+
+    Raises:
+        UsageError: srun has started several of this, without torchrun.
+    """
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1 and "WORLD_SIZE" not in os.environ:
+        raise UsageError(
+            f"srun started {tasks} of this, and none knows of the others. Let it start one torchrun a machine, with "
+            "--ntasks-per-node=1: srun torchrun --nproc-per-node=4 ... -m tlkit fit ... (the README has all of it)."
+        )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tlkit.lr_find import lr_find
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
 from tlkit.training.loggers import Name
+from tlkit.training.settings import check_sharing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         UsageError: settings that do not fit, all of them at once.
         TlkitError: what the command raises.
     """
+    ranks.refuse_strangers()
     if ranks.launched() and command not in _SHARED:
         return  # the first rank does it
     functions: dict[str, Callable[..., Any]] = {
@@ -155,6 +157,7 @@ def fit(
 
 def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one has to begin with; those of torchrun are there already."""
+    check_sharing(trainer)
     devices = trainer.get("devices", 1)
     from tlkit.strategies import TRAINED
 

@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
     path.write_bytes(b"half")
     with pytest.raises(TlkitError, match="Remove it, and training begins again"):
         read(path, {})
-    torch.save({"format": 1, "task": {"the images": "a"}}, path)
+    torch.save({"format": 2, "task": {"the images": "a"}}, path)
     with pytest.raises(TlkitError, match="the images changed since"):
         read(path, {"the images": "b"})
 

@@ -121,12 +121,22 @@ def test_early_stopping_and_the_trainers_own_settings(tiny: Backbone, digits: Im
     [
         ({"devices": 2}, r"trainer\.devices=2: there are not as many processes"),
         ({"precision": "bf16-true"}, r"trainer\.precision=bf16-true: .*bf16-mixed"),
+        ({"strategy": "fsdp"}, r"trainer\.strategy=fsdp: every process trains a whole copy .*bf16-mixed"),
         ({"max_epochs": -1}, r"trainer\.max_epochs=-1"),
     ],
 )
 def test_what_fine_tuning_cannot_do_is_refused(trainer: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_trainer(trainer)
+
+
+def test_ddp_by_name_is_what_it_is_anyway(tiny: Backbone, digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # of a job in which this process is alone
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    check_trainer({"strategy": "ddp"})
+    module = run(tiny, digits, Policy(5), Settings(), {"strategy": "ddp", "max_epochs": 1, "accelerator": "cpu"})
+    assert module.trainer.world_size == 1
+    assert len(module.history) == 1
 
 
 def test_accumulated_batches_are_one_step_of_the_average(tiny: Backbone, digits: ImageData) -> None:

@@ -95,6 +95,7 @@ def fit(
         "settings": {**asdict(settings), **_spelled(chosen_rates)},
         "stages": stages,
         "epochs": module.history,
+        "micro_batch": module.portion.size or settings.batch_size // ranks.world()[1],
         "seconds": {"start": round(begun - started, 2), "training": round(time.perf_counter() - begun, 2)},
     }
     if batches := int(resources.trainer.get("fast_dev_run") or 0):

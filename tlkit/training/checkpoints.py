@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tlkit.training.module import FineTuning
 
 EVERY = 300.0  # seconds, inside an epoch
-_FORMAT = 1
+_FORMAT = 2
 
 State = dict[str, Any]
 """Plain containers, numbers and tensors, as `torch.load(weights_only=True)` reads them."""

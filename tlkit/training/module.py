@@ -15,8 +15,11 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from tlkit import ranks
+from tlkit.codes.engines import is_out_of_memory
+from tlkit.errors import TlkitError
 from tlkit.training.chance import number, seeded
 from tlkit.training.freezing import Policy, first_trained
+from tlkit.training.memory import Portion, parts, summed
 from tlkit.training.rates import NEW, Rates, parameter_groups
 from tlkit.training.schedules import scheduled
 
@@ -93,6 +96,7 @@ class FineTuning(pl.LightningModule):
     Attributes:
         best: The best validation so far, and the network's state dict then, on the CPU; None before the first.
         history: A row an epoch: epoch, train_loss, val_loss, val_accuracy, lr (of the head, at its end).
+        portion: How many images of a batch, of this process, are learned from at once.
     """
 
     def __init__(self, network: Network, plan: Plan) -> None:
@@ -102,6 +106,8 @@ class FineTuning(pl.LightningModule):
         self.average = _average(network, plan.settings.ema) if plan.settings.ema else None
         self.best: tuple[Outcome, dict[str, Tensor]] | None = None
         self.history: list[dict[str, float]] = []
+        self.portion, self._judging = Portion("training steps"), Portion("validation batches")
+        self._settled: int | None = None  # epoch in which a step has had memory enough
         self._mix = _mixing(plan.settings, len(plan.class_weights))
         self._seen: list[Batch] = []
         self._losses: list[Tensor] = []
@@ -122,6 +128,7 @@ class FineTuning(pl.LightningModule):
             "best": best,
             "history": self.history,
             "losses": [float(loss) for loss in self._losses],
+            "portion": self.portion.size,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -136,6 +143,7 @@ class FineTuning(pl.LightningModule):
         self.history = list(state["history"])
         self._losses = [torch.tensor(loss) for loss in state["losses"]]
         self._averaged = state["steps"]
+        self.portion.size = state["portion"]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Make the optimizer with all groups, frozen or not, and its schedule."""
@@ -166,16 +174,18 @@ class FineTuning(pl.LightningModule):
         self.network.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        apart = [self.global_rank] if self.global_rank else []
-        torch.manual_seed(number(self.plan.seed, "step", self.current_epoch, batch_idx, *apart))  # of dropout
+        """Return the loss of a batch; where memory is short, its gradients are worked out part by part."""
         images, targets = self._input(batch), batch[1]
         if self._mix is not None:
             even = len(images) // 2 * 2
             with seeded(self.plan.seed, "mix", self.current_epoch, batch_idx):
                 images, targets = self._mix(images[:even], targets[:even])
-        weights, smoothing = self.plan.class_weights.to(images.device), self.plan.settings.label_smoothing
-        loss = functional.cross_entropy(self.network(images), targets, weights, label_smoothing=smoothing)
+        if self.portion.size is None and self._settled == self.current_epoch and ranks.world()[1] > 1:
+            self._draw(batch_idx)
+            loss = self._loss(images, targets, slice(None))  # its gradients are shared while they are worked out
+        else:
+            loss = self._loss_in_parts(images, targets, batch_idx)
+            self._settled = self.current_epoch
         self.log_dict({"train_loss": loss, **self._rates()}, batch_size=len(images))
         self._losses.append(loss.detach())
         return loss
@@ -185,6 +195,46 @@ class FineTuning(pl.LightningModule):
         learning = [stage.name for stage in self.network.stages[self.network.first :]]
         rates = {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
         return {f"lr/{name}": rates[name] for name in (*learning, NEW) if name in rates}
+
+    def _draw(self, batch_idx: int) -> None:
+        """Begin the step's own series of chance, for dropout."""
+        apart = [self.global_rank] if self.global_rank else []
+        torch.manual_seed(number(self.plan.seed, "step", self.current_epoch, batch_idx, *apart))
+
+    def _loss_in_parts(self, images: Tensor, targets: Tensor, batch_idx: int) -> Tensor:
+        """Return the loss with its gradients, which no other process has a part in yet: each can try again alone."""
+        learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        statistics = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
+        scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = None if scaler is None else scaler.scale(torch.ones((), device=images.device))
+
+        def run(most: int) -> Tensor:
+            self._draw(batch_idx)
+            for buffer, before in statistics:
+                buffer.copy_(before)
+            return summed((self._loss(images, targets, part) for part in parts(len(images), most)), learning, scale)
+
+        return self.portion(len(images), self.network.least, run)
+
+    def _loss(self, images: Tensor, targets: Tensor, part: slice) -> Tensor:
+        """Return what a part of a batch adds to the loss of all of it, the (weighted) mean over its images."""
+        weights, smoothing = self.plan.class_weights.to(images.device), self.plan.settings.label_smoothing
+        whole = len(images) if targets.is_floating_point() else weights[targets].sum()  # mixed targets are not divided
+        logits = self.network(images[part])
+        added = functional.cross_entropy(logits, targets[part], weights, reduction="sum", label_smoothing=smoothing)
+        return added / whole
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Work the gradients out, or hand them over; word a lack of memory where nothing can be tried again."""
+        try:
+            super().backward(loss, *args, **kwargs)
+        except (RuntimeError, MemoryError) as err:
+            if not is_out_of_memory(err):
+                raise
+            raise TlkitError(
+                "memory ran out in the middle of a step. Go on with `tlkit fit resume=RUN`, which tries its first step "
+                f"in parts, or take a smaller strategy.batch_size. ({str(err).strip().partition(chr(10))[0]})"
+            ) from err
 
     def _input(self, batch: Batch) -> Tensor:
         return batch[0] if batch[0].is_floating_point() else self.plan.preprocess.normalise(batch[0])
@@ -213,7 +263,12 @@ class FineTuning(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits and labels."""
-        self._seen.append((self.judged(self._input(batch)).float().cpu(), batch[1].cpu()))
+        images = self._input(batch)
+
+        def run(most: int) -> Tensor:
+            return torch.cat([self.judged(images[part]).float().cpu() for part in parts(len(images), most)])
+
+        self._seen.append((self._judging(len(images), 1, run), batch[1].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Measure, and keep the best."""

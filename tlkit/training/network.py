@@ -77,6 +77,12 @@ class Network(nn.Module):
         for part in (*self._still, *self._norms):
             part.training = False
 
+    @property
+    def least(self) -> int:
+        """How many images it learns from at least: of a single one BatchNorm may have no statistics."""
+        norms = (part for part in self.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+        return 2 if any(norm.training for norm in norms) else 1
+
     def start_from(self, coef: NDArray[np.float32], intercept: NDArray[np.float32], temperature: float) -> None:
         """Let the head compute the calibrated scores of a fitted affine head: (coef @ codes + intercept) / temperature.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -95,6 +95,21 @@ class Settings:
             raise UsageError(
                 "strategy.augment=views: views are shown as they are. Leave color_jitter and random_erasing."
             )
+
+
+def check_sharing(trainer: Mapping[str, Any]) -> None:
+    """Check how processes are to share a training.
+
+    Raises:
+        UsageError: in another way than Lightning's DDP, which is the only one.
+    """
+    if trainer.get("strategy", "auto") not in ("auto", "ddp"):
+        raise UsageError(
+            f"trainer.strategy={trainer['strategy']}: every process trains a whole copy of the network (DDP), which "
+            "exact validation, the best epoch and checkpoints rely on; a network in shards is not supported. Leave it "
+            "out. If memory is short, steps go on in smaller parts by themselves; what a single image needs is less "
+            "with trainer.precision=bf16-mixed, strategy=partial, or strategy.optimizer=sgd."
+        )
 
 
 def with_settings(function: _F) -> _F:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import EarlyStopping
@@ -28,6 +29,7 @@ from tlkit.training import CHECKPOINT, LOGS
 from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
 from tlkit.training.compiling import compiled
 from tlkit.training.freezing import Policy
+from tlkit.training.settings import check_sharing
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -102,7 +104,7 @@ def _processes(policy: Policy) -> dict[str, Any]:
     """Return what tells Lightning which of several processes this is, one device each."""
     _, size = ranks.world()
     if size == 1:
-        return {"devices": 1}
+        return {"devices": 1, "plugins": [LightningEnvironment()]}  # also inside a SLURM job, of whatever size
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     # Buffers are made alike where they matter, in validation, of which ranks may have unequally many batches.
     known = signature(DistributedDataParallel).parameters
@@ -120,7 +122,7 @@ def _processes(policy: Policy) -> dict[str, Any]:
 
 def of_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are left to Lightning as they are."""
-    return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes", "compile")}
+    return {key: value for key, value in trainer.items() if key not in ("devices", "num_nodes", "strategy", "compile")}
 
 
 def _loggers(folder: Path, logging: Logging | None, steps: int) -> list[Logger]:
@@ -137,8 +139,9 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
     """Refuse what fine-tuning cannot do.
 
     Raises:
-        UsageError: several devices or machines, weights of half precision, or no end.
+        UsageError: several devices or machines, a network in shards, weights of half precision, or no end.
     """
+    check_sharing(trainer)
     for key, there in (("devices", "LOCAL_WORLD_SIZE"), ("num_nodes", "GROUP_WORLD_SIZE")):
         if trainer.get(key, 1) not in (1, int(os.environ.get(there, "1"))):
             raise UsageError(

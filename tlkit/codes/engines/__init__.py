@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tlkit.backbones.taps import POOLINGS, Pooling
 from tlkit.codes.engines.digests import structure_digest
-from tlkit.codes.engines.engine import Engine, processors
+from tlkit.codes.engines.engine import Engine, is_out_of_memory, processors
 from tlkit.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "Precision",
     "check_settings",
     "engine_version",
+    "is_out_of_memory",
     "make_engine",
     "processors",
     "structure_digest",

@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 Run: TypeAlias = "Callable[[NDArray[np.uint8], int], Sequence[NDArray[np.float32]]]"
 # What torch on a GPU and on a CPU, C++ and OpenVINO say.
-_NO_MEMORY = ("out of memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc", "Failed to allocate")
+_NO_MEMORY = (
+    *("out of memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc", "Failed to allocate"),
+    "STATUS_ALLOC_FAILED",  # cuDNN and cuBLAS
+)
 
 
 @final
