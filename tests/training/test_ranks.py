@@ -101,6 +101,25 @@ def test_two_processes_have_the_result_of_one(validated: int, tmp_path: Path) ->
 
 
 @pytest.mark.full
+def test_two_processes_balance_classes_as_one_and_log_once(tmp_path: Path) -> None:
+    images, one, two = (tmp_path / name for name in ("scans", "1", "2"))
+    for row, path in enumerate(sorted(scans(images, 8).glob("train/0/*.png"))):
+        if row > 2:
+            path.unlink()  # a small class
+    more = ("strategy.sampler=balanced", "logger=tensorboard")
+    for run, devices in ((one, 1), (two, 2)):
+        process = start(words(images, run, *more, f"trainer.devices={devices}"), tmp_path / "cache")
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    for here, there in zip(epochs(two), epochs(one), strict=True):
+        assert here == pytest.approx(there, rel=1e-4)
+    names = [sorted(path.name for path in run.glob("training/*")) for run in (one, two)]
+    assert names[0] == names[1] == ["metrics.csv", "tensorboard"]
+    lines = [len((run / "training" / "metrics.csv").read_text().splitlines()) for run in (one, two)]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the other process in /proc")
 def test_a_dead_process_ends_the_job(tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -1,6 +1,7 @@
 """Where a run is logged beside its CSV file: Lightning's own loggers, into the run directory, nothing sent anywhere.
 
 Who wants a server says so as its makers have it: `MLFLOW_TRACKING_URI`, `WANDB_MODE=online`.
+A run that goes on from a checkpoint goes on in the same place; MLflow and wandb keep steps that were done twice twice.
 """
 
 from __future__ import annotations
