@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,7 @@ from tlkit import ranks
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_NEWS = 0.1  # seconds
 _shown: list[Progress] = []  # what is on the screen; a bar within a bar is a line of it, for rich draws one at a time
 
 
@@ -33,8 +35,14 @@ def progress(what: str, total: int | None = None, unit: str = "images") -> Itera
     with _display() as bar:
         task = bar.add_task(what, total=total, done="", note="")
 
+        told = 0.0
+
         def advance(units: int, note: str | None = None, /) -> None:
+            nonlocal told
             bar.advance(task, units)
+            if note is None and time.monotonic() - told < _NEWS:  # each image may be a unit
+                return
+            told = time.monotonic()
             state = bar.tasks[bar.task_ids.index(task)]
             speed = f" {state.speed:,.0f} {unit}/s" if state.speed else ""
             bar.update(task, done=f"{state.completed:,.0f}/{total:,}{speed}" if total else speed)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import sha256
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -31,11 +31,12 @@ from tlkit.codes.engines import (
 )
 from tlkit.codes.extraction import Codes
 from tlkit.codes.halves import packed
+from tlkit.codes.looking import Look, Views, again, in_processes, look, view_key
 from tlkit.codes.rows import Rows
 from tlkit.codes.stream import ahead, forward
-from tlkit.data import Image, UnreadableImage, content, decode
+from tlkit.data import Image
 from tlkit.data.imagedata import LazyImages
-from tlkit.data.views import PLAIN, all_view_pixels, view_names
+from tlkit.data.views import view_names
 from tlkit.errors import TlkitError, UsageError
 from tlkit.progress import progress
 
@@ -52,6 +53,7 @@ RECIPE = ("precision", "pooling", "views", "view_seed")  # settings that a class
 _BLOCK_ROWS, _BLOCK_SECONDS = 256, 5.0  # what a killed process loses at most
 _AHEAD = 4  # batches that are decoded before the network asks for them
 _FILES_AHEAD = 32  # for each thread
+_MANY = 2000  # images, for which other processes are worth being started
 _MOST_DAMAGED = 3  # times that damaged codes are computed again
 
 
@@ -91,7 +93,8 @@ class CodesStore:
         workers: int | None = None,
     ) -> None:
         self._engine: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
-        check_settings(**self._engine, pooling=pooling, batch_size=batch_size)
+        place = check_settings(**self._engine, pooling=pooling, batch_size=batch_size)
+        self._decode_apart = place.startswith("cuda")
         if workers is not None and workers < 1:
             raise UsageError(f"codes.workers={workers}: give a positive number.")
         self.views = view_names(views, view_seed)
@@ -226,12 +229,14 @@ class CodesStore:
     ) -> _Seen:
         seen, under_way = _Seen(), set[bytes]()
 
-        def look(number: int) -> _Look:
-            return self._look(backbone, images, share[number], spaces, under_way)
+        def wanted(key: bytes) -> dict[bytes, str]:
+            keys = ((view_key(key, view), view) for view in self.views)
+            missing = (pair for pair in keys if any(pair[0] not in space for space in spaces.values()))
+            return {key: view for key, view in missing if key not in under_way}
 
         def missing() -> Generator[tuple[bytes, NDArray[np.uint8]]]:
-            with closing(ahead(look, len(share), self.workers, most)) as looks:
-                for row, found in zip(share, looks, strict=True):
+            with closing(self._looks(backbone, images, share, wanted)) as looks:
+                for row, found in looks:
                     advance(1)
                     if found.error is not None:
                         seen.errors[row] = found.error
@@ -243,45 +248,42 @@ class CodesStore:
                             under_way.add(key)
                             yield key, pixels
 
-        images_ahead = max(_FILES_AHEAD * self.workers, _AHEAD * (self.batch_size or 1)) // len(self.views)
-        most = max(images_ahead, self.workers + 1)
         with progress(f"codes of {backbone.name}", len(share)) as advance, closing(missing()) as items:
             self._compute(backbone, items, spaces, len(share))
         return seen
 
-    def _look(
-        self,
-        backbone: Backbone,
-        images: Sequence[Image],
-        row: int,
-        spaces: Mapping[str, Space],
-        under_way: set[bytes],
-    ) -> _Look:
-        """Find out what an image is, and decode it if codes of one of its views are missing; runs in threads."""
-        try:
+    def _looks(
+        self, backbone: Backbone, images: Sequence[Image], share: Sequence[int], wanted: Callable[[bytes], Views]
+    ) -> Generator[tuple[int, Look]]:
+        """Yield a look at each image of the share, in threads; those to be decoded beside a GPU in processes."""
+        preprocess = backbone.preprocess
+
+        def at(number: int, wanted: Callable[[bytes], Views] = wanted) -> Look:
+            row = share[number]
             identity = _identity(images, row)
-            key, data = self._keys.get(identity), None
-            if key is None:
-                key, data = content(images[row])
-                if identity is not None:
-                    self._keys[identity] = key
-            wanted = {
-                view_key: view
-                for view in self.views
-                if (view_key := _view_key(key, view)) not in under_way
-                and any(view_key not in space for space in spaces.values())
-            }
-            if not wanted:
-                return _Look(key)
-            if data is None:
-                key_now, data = content(images[row])
-                if key_now != key:
-                    raise UnreadableImage("it changed while it was read")
-            rgb = decode(data)
-            pixels = all_view_pixels(backbone.preprocess, rgb, list(wanted.values()), key)
-        except (UnreadableImage, OSError) as err:
-            return _Look(b"", str(err))
-        return _Look(key, None, dict(zip(wanted, pixels, strict=True)))
+            found = look(images, row, preprocess, wanted, self._keys.get(identity))
+            if identity is not None and found.error is None:
+                self._keys[identity] = found.key
+            return found
+
+        apart = self._decode_apart and len(share) >= _MANY
+        images_ahead = max(_FILES_AHEAD * self.workers, _AHEAD * (self.batch_size or 1)) // len(self.views)
+        most = max(images_ahead, self.workers + 1)
+        todo: list[tuple[int, bytes, Views]] = []
+        with closing(ahead(partial(at, wanted=_nothing) if apart else at, len(share), self.workers, most)) as looks:
+            for row, found in zip(share, looks, strict=True):
+                if apart and found.error is None and (views := wanted(found.key)):
+                    todo.append((row, found.key, views))
+                else:
+                    yield row, found
+        rows = [row for row, *_ in todo]
+        if len(todo) >= _MANY:
+            yield from zip(rows, in_processes(images, preprocess, todo, self.workers), strict=True)
+        else:
+            with closing(
+                ahead(lambda number: again(images, preprocess, *todo[number]), len(todo), self.workers, most)
+            ) as looks:
+                yield from zip(rows, looks, strict=True)
 
     def _compute(
         self,
@@ -315,7 +317,7 @@ class CodesStore:
 
     def _rows(self, space: Space, seen: _Seen, n: int) -> Rows:
         """Return the rows of all images, views below each other; -1 where an image could not be read."""
-        keys = [_view_key(seen.keys[row], view) for row in sorted(seen.keys) for view in self.views]
+        keys = [view_key(seen.keys[row], view) for row in sorted(seen.keys) for view in self.views]
         found = space.find(keys)
         if (found < 0).any():
             raise TlkitError(
@@ -334,13 +336,6 @@ class _Seen:
 
     keys: dict[int, bytes] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Look:
-    key: bytes
-    error: str | None = None
-    views: Mapping[bytes, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 class ShareDone(Exception):
@@ -374,9 +369,8 @@ class _Block:
         self._begin()
 
 
-def _view_key(key: bytes, view: str) -> bytes:
-    """Return the key of one view of an image; that of the plain view is the image's own."""
-    return key if view == PLAIN else sha256(key + view.encode()).digest()
+def _nothing(key: bytes) -> Views:
+    return {}
 
 
 def _identity(images: Sequence[Image], row: int) -> Any:  # noqa: ANN401
