@@ -28,6 +28,7 @@ from tlkit.errors import UsageError
 from tlkit.training import CHECKPOINT, LOGS
 from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
 from tlkit.training.freezing import Policy
+from tlkit.training.loading import dismiss
 from tlkit.training.settings import check_sharing
 
 if TYPE_CHECKING:
@@ -86,8 +87,12 @@ def train(
         if state is not None:
             go_on(lightning, module, training, state)
         if state is None or not state["done"]:
-            with _interruptible(), ranks.company():
-                lightning.fit(module, training, validation)
+            try:
+                with _interruptible(), ranks.company():
+                    lightning.fit(module, training, validation)
+            finally:
+                dismiss(training)
+                dismiss(validation)
     network = module.judged
     if module.best is not None:
         network.load_state_dict(module.best[1])
