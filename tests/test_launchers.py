@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,13 @@ def test_a_launcher_that_is_not_there_names_its_extra() -> None:
     for launcher, extra in (("joblib", "joblib"), ("submitit_slurm", "submitit"), ("ray", "ray")):
         err = MissingConfigException("no such option", f"hydra/launcher/{launcher}", ["basic"])
         assert config.explain(err) == f"hydra/launcher={launcher}: it is not installed. pip install 'tlkit[{extra}]'"
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="this is a SLURM cluster")
+def test_slurm_is_asked_for_where_there_is_none(tmp_path: Path) -> None:
+    done = sweep(tmp_path / "slurm", "hydra/launcher=submitit_slurm", "seed=1,2")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "tlkit fit: hydra/launcher=submitit_slurm: no srun here, so no SLURM. submitit_local needs none.\n",
+    )
+    assert not list((tmp_path / "slurm").iterdir())

@@ -4,6 +4,7 @@ import atexit
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -134,14 +135,17 @@ def _understood(command: str, words: list[str]) -> list[str]:
     """Spell the words of a command as Hydra takes them, and refuse sweeps that make no sense."""
     from tlkit import ranks
 
+    sweeps = bool({"-m", "--multirun"} & set(words))
     words = _codes_words(words) if command == "codes" else words
     words = _resuming(words) if command == "fit" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(words):
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and sweeps:
         raise UsageError("several processes make one run, not a sweep: start a sweep without torchrun.")
-    if command != "fit" and {"-m", "--multirun"} & set(words):
+    if command != "fit" and sweeps:
         raise UsageError("only fit sweeps: the jobs of other commands would write over each other's results.")
+    if sweeps and "hydra/launcher=submitit_slurm" in words and shutil.which("srun") is None:
+        raise UsageError("hydra/launcher=submitit_slurm: no srun here, so no SLURM. submitit_local needs none.")
     return words
 
 

@@ -1,4 +1,4 @@
-"""Run by test_memory.py: a training with too little memory for its batches, then for one image.
+"""Run by test_memory.py, on "cpu" or "gpu": a training with too little memory for its batches, then for one image.
 
 Prints how many images it came down to, in training and in validation, how far its weights are from those of a training
 with memory enough, and what it says in the end.
@@ -53,14 +53,19 @@ class Wide(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def limit(gigabytes: float) -> None:
-    """Allow so much more address space than is in use now."""
+def limit(gigabytes: float, accelerator: str) -> None:
+    """Allow so much more memory of a GPU, or so much more address space, than is in use now."""
+    if accelerator == "gpu":
+        torch.cuda.empty_cache()
+        most = torch.cuda.memory_reserved() + gigabytes * 2**30
+        torch.cuda.set_per_process_memory_fraction(most / torch.cuda.get_device_properties(0).total_memory)
+        return
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + int(gigabytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    size = pages * resource.getpagesize() + int(gigabytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
-def trained(folder: Path) -> FineTuning:
+def trained(folder: Path, accelerator: str) -> FineTuning:
     """Train for an epoch of one step."""
     torch.manual_seed(0)
     preprocess = Preprocess((3, SIDE, SIDE), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
@@ -76,24 +81,24 @@ def trained(folder: Path) -> FineTuning:
     training, validation = (
         make(data, plain(preprocess), IMAGES, 1, 1) for make in (training_loader, validation_loader)
     )
-    train(module, training, validation, {"max_epochs": 1, "accelerator": "cpu"}, folder)
+    train(module, training, validation, {"max_epochs": 1, "accelerator": accelerator}, folder)
     return module
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, accelerator: str) -> None:
     torch.set_num_threads(1)  # each thread would reserve address space of its own
-    wanted = trained(folder / "whole").network.state_dict()
+    wanted = trained(folder / "whole", accelerator).network.state_dict()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    limit(0.6)
-    module = trained(folder / "halved")
+    limit(0.6, accelerator)
+    module = trained(folder / "halved", accelerator)
     gap = max(float((tensor - wanted[name]).abs().max()) for name, tensor in module.network.state_dict().items())
     found = {"training": module.portion.size, "validation": module._judging.size, "gap": gap}
-    limit(0.15)
+    limit(0.15, accelerator)
     try:
-        trained(folder / "none")
+        trained(folder / "none", accelerator)
     except TlkitError as err:
         print(json.dumps({**found, "error": str(err)}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -26,6 +26,7 @@ from tlkit.training.rates import rates
 from tlkit.training.trainer import train
 
 LIMITED = Path(__file__).with_name("limited_memory.py")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 Build = Callable[..., Backbone]
 
 
@@ -77,6 +78,19 @@ def test_the_gradients_of_the_parts_add_up_to_those_of_the_whole(
     torch.testing.assert_close(other.network.state_dict(), one.network.state_dict(), rtol=1e-4, atol=1e-5)
 
 
+@GPU
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_half_precision_on_a_gpu_adds_up_too(precision: str, wrapped: Build, digits: ImageData) -> None:
+    torch.manual_seed(0)
+    backbone = wrapped(timm.create_model("test_convnext", num_classes=2), 32)
+    chosen = Settings(batch_size=15, lr=1e-3, optimizer="sgd", warmup=0.0)
+    trainer = {"accelerator": "gpu", "precision": precision, "accumulate_grad_batches": 2}
+    (whole, _), (in_parts, _) = (gradients(backbone, digits, chosen, n, **trainer) for n in (None, 4))
+    for one, other in zip(in_parts[0], whole[0], strict=True):
+        assert torch.isfinite(one).all()
+        assert float((one - other).norm()) <= 0.05 * float(other.norm()) + 1e-6
+
+
 def test_parts_are_as_equal_as_can_be() -> None:
     for images in range(1, 40):
         for most in range(1, images + 1):
@@ -98,9 +112,15 @@ def test_known_gradients_come_out_as_if_they_were_worked_out_then() -> None:
         a.grad = b.grad = None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by RLIMIT_AS")
-def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once(tmp_path: Path) -> None:
-    told = subprocess.run([sys.executable, LIMITED, tmp_path], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    "accelerator",
+    [
+        pytest.param("cpu", marks=pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits memory")),
+        pytest.param("gpu", marks=GPU),
+    ],
+)
+def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once(accelerator: str, tmp_path: Path) -> None:
+    told = subprocess.run([sys.executable, LIMITED, tmp_path, accelerator], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     found = json.loads(told.stdout)
     assert found["training"] in (1, 2)

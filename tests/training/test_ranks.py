@@ -136,6 +136,25 @@ def test_a_dead_process_ends_the_job(tmp_path: Path) -> None:
     assert f"tlkit fit resume={run}" in err
 
 
+@pytest.mark.full
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
+def test_a_signal_to_all_processes_of_a_job_still_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """As SLURM sends it: to those that load images too, and to each rank once more by torchrun."""
+    run = tmp_path / "run"
+    words = ["fit", f"hydra.run.dir={run}", "strategy=full", "strategy.head_init=random", "strategy.batch_size=8"]
+    words += ["codes.engine=torch", "trainer.accelerator=cpu", "trainer.max_epochs=5000"]
+    environment = {**os.environ, "TLKIT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *TORCHRUN, "-m", "tlkit", *words]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (run / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert f"terminated; Go on from the last checkpoint with: tlkit fit resume={run}" in err
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["batches"] > 0
+
+
 def child(parent: int) -> int:
     """Return the process that another has started with `tlkit _rank`."""
     for folder in Path("/proc").glob("[0-9]*"):

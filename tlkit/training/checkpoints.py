@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tlkit.training.module import FineTuning
 
 EVERY = 300.0  # seconds, inside an epoch
+ECHO = 5.0  # seconds in which torchrun passes on what SLURM has told all processes already
 _FORMAT = 2
 
 State = dict[str, Any]
@@ -76,7 +77,7 @@ class Checkpoints(pl.Callback):
         self.path, self.task, self.state = path, dict(task), state
         self.kept_steps = state["steps"] if state else 0
         self.since = time.monotonic()
-        self.told_to_end = False
+        self.told_to_end: float | None = None  # when
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on from the state, and listen to SIGTERM in place of Lightning, which would not wait for a checkpoint."""
@@ -100,7 +101,7 @@ class Checkpoints(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Keep what was done so far in this epoch, if it is time, and between two steps of the optimizer."""
-        due = self.told_to_end or time.monotonic() - self.since > EVERY
+        due = self.told_to_end is not None or time.monotonic() - self.since > EVERY
         if batch_idx % trainer.accumulate_grad_batches == 0 and ranks.anyone(due):
             self._keep(trainer, trainer.current_epoch, batch_idx)
 
@@ -116,13 +117,15 @@ class Checkpoints(pl.Callback):
             with files.replacing(self.path) as file:
                 torch.save({"format": _FORMAT, "task": self.task, **where, **_state(trainer)}, file)
         self.kept_steps, self.since = trainer.global_step, time.monotonic()
-        if ranks.anyone(self.told_to_end):
+        if ranks.anyone(self.told_to_end is not None):
             raise Terminated
 
     def _end(self, signum: int, frame: FrameType | None) -> None:
-        if self.told_to_end:  # twice: at once
+        now = time.monotonic()
+        if self.told_to_end is None:
+            self.told_to_end = now
+        elif now - self.told_to_end > ECHO:  # twice: at once
             raise Terminated
-        self.told_to_end = True
 
 
 def _state(trainer: pl.Trainer) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ Batch = tuple[Tensor, Tensor]
 
 _MOST = 16  # processes
 _FEW = 64  # images that are read sooner than other processes are started
+_FAREWELL = 60  # seconds that these go on when all are told to end, so that a checkpoint can be written
 
 
 class Examples(Dataset[tuple[Tensor, int]]):
@@ -169,6 +171,20 @@ def _loader(
         drop_last=drop_last,
         num_workers=processes,
         persistent_workers=processes > 0,
+        worker_init_fn=_outlive,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _outlive(worker: int) -> None:
+    """Let a process that loads images go on for a while when SIGTERM reaches all of a job, as SLURM sends it."""
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_FAREWELL))
+
+
+def dismiss(loader: DataLoader[Batch]) -> None:
+    """End the processes of a loader."""
+    if loader._iterator is not None:  # of persistent ones, and it would wait to be collected
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        loader._iterator = None

@@ -89,16 +89,19 @@ def summed(losses: Iterable[Tensor], parameters: Sequence[Tensor], scale: Tensor
         parameters: What has gradients.
         scale: What losses are multiplied by for the sake of gradients of half precision; the sum will be, too.
     """
+    before = [parameter.grad for parameter in parameters]
     total: Tensor | None = None
-    gradients: list[Tensor | None] = [None] * len(parameters)
-    for loss in losses:
-        found = torch.autograd.grad(loss if scale is None else loss * scale, parameters, allow_unused=True)
-        total = loss.detach() if total is None else total + loss.detach()
-        del loss
-        for number, gradient in enumerate(found):
-            before = gradients[number]
-            gradients[number] = before if gradient is None else gradient if before is None else before + gradient
-        del found, gradient, before
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        for loss in losses:
+            (loss if scale is None else loss * scale).backward(inputs=parameters)  # type: ignore[no-untyped-call]
+            total = loss.detach() if total is None else total + loss.detach()
+            del loss
+        gradients = [parameter.grad for parameter in parameters]
+    finally:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
     return cast("Tensor", _Known.apply(total, scale, gradients, *parameters))
 
 
@@ -115,6 +118,6 @@ class _Known(torch.autograd.Function):
         factor = factor if ctx.scale is None else factor / ctx.scale
         given = ctx.gradients
         for number, gradient in enumerate(given):
-            given[number] = None if gradient is None else gradient * factor
-        ctx.gradients = None
+            given[number] = None if gradient is None else gradient.mul_(factor)
+        ctx.gradients = None  # so that autograd need not copy them
         return (None, None, None, *given)

@@ -203,6 +203,8 @@ class FineTuning(pl.LightningModule):
 
     def _loss_in_parts(self, images: Tensor, targets: Tensor, batch_idx: int) -> Tensor:
         """Return the loss with its gradients, which no other process has a part in yet: each can try again alone."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.zero_grad()  # which Lightning does later; memory may be short before
         learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         statistics = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)

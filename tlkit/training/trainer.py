@@ -29,6 +29,7 @@ from tlkit.training import CHECKPOINT, LOGS
 from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
 from tlkit.training.compiling import compiled
 from tlkit.training.freezing import Policy
+from tlkit.training.loading import dismiss
 from tlkit.training.settings import check_sharing
 
 if TYPE_CHECKING:
@@ -91,8 +92,12 @@ def train(
             go_on(lightning, module, training, state)
         if state is None or not state["done"]:
             compile = bool(trainer.get("compile"))
-            with interruptible(), ranks.company(), compiled(module.network, compile=compile):
-                lightning.fit(module, training, validation)
+            try:
+                with interruptible(), ranks.company(), compiled(module.network, compile=compile):
+                    lightning.fit(module, training, validation)
+            finally:
+                dismiss(training)
+                dismiss(validation)
     network = module.judged
     if module.best is not None:
         network.load_state_dict(module.best[1])
