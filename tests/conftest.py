@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from tlkit.backbones import Backbone
 
+# On networks as small as these, threads wait for each other most of the time; beside other work it is ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")  # not the user's; commands in tests inherit it
 atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 

@@ -75,7 +75,8 @@ def started(processes: int, command: Sequence[str]) -> Iterator[None]:
 
     Args:
         processes: How many there are together; nothing is started for one.
-        command: What each of the others runs; its environment says which rank it is, as torchrun would.
+        command: What each of the others runs; its environment says which rank it is, as torchrun would, and
+            it should call `end_with_the_first`, lest it wait for days for a process that was killed.
     """
     if processes < 2:
         yield
@@ -83,7 +84,7 @@ def started(processes: int, command: Sequence[str]) -> Iterator[None]:
     before, port = dict(os.environ), _free_port()
     os.environ.update(_environment(0, processes, port))
     others = [
-        subprocess.Popen(command, env={**os.environ, **_environment(rank, processes, port)})
+        subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **_environment(rank, processes, port)})
         for rank in range(1, processes)
     ]
     done = threading.Event()
@@ -98,7 +99,7 @@ def started(processes: int, command: Sequence[str]) -> Iterator[None]:
         done.set()
         for other in others:
             other.kill()
-            other.wait()
+            other.communicate()
         os.environ.clear()
         os.environ.update(before)
 
@@ -113,6 +114,17 @@ def _watch(others: Sequence[subprocess.Popen[bytes]], done: threading.Event) -> 
             for other in others:
                 other.kill()
             os._exit(TlkitError.exit_code)
+
+
+def end_with_the_first() -> None:
+    """End this process as soon as the one that has `started` it, and holds the other end of its input, is gone."""
+
+    def watch() -> None:
+        os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read, whose lock a forked process could not get
+        print("tlkit: the first process of this job is gone.", file=sys.stderr, flush=True)
+        os._exit(TlkitError.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _environment(rank: int, processes: int, port: int) -> dict[str, str]:

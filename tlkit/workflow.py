@@ -167,6 +167,7 @@ def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
 
 def rank(run_dir: Path) -> None:
     """Be another rank of the run that was begun in a directory."""
+    ranks.end_with_the_first()
     run("fit", {**runs.read_config(run_dir), "resume": str(run_dir)}, run_dir)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tlkit import registry
 from tlkit.backbones import Backbone, from_module
@@ -29,8 +28,3 @@ def wrapped() -> Build:
         return from_module(module, name="test", preprocess=preprocess, weights=None, recipe=None, spec={})
 
     return wrap
-
-
-def tensors(module: torch.nn.Module) -> dict[str, Tensor]:
-    """Copy all parameters and buffers."""
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tlkit.training.checkpoints import read
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 # A checkpoint after every step, so that a kill finds all kinds of them.
 PROGRAM = "from tlkit.training import checkpoints; checkpoints.EVERY = 0.0; from tlkit.cli import program; program()"
 SETTINGS = (
@@ -41,35 +43,66 @@ def scans(folder: Path, n: int = 100) -> Path:
     return folder / "scans"
 
 
-def command(images: Path, epochs: int) -> list[str]:
+def command(images: Path, epochs: int, *more: str) -> list[str]:
     """Return the words of a fit."""
-    return ["fit", "data=folder", f"data.root={images}", *SETTINGS, f"trainer.max_epochs={epochs}"]
+    return ["fit", "data=folder", f"data.root={images}", *SETTINGS, f"trainer.max_epochs={epochs}", *more]
 
 
-def start(words: list[str], cache: Path) -> subprocess.Popen[str]:
-    """Start a tlkit that keeps a checkpoint after every step."""
+def start(words: list[str], cache: Path, program: tuple[str, ...] = ("-c", PROGRAM)) -> subprocess.Popen[str]:
+    """Start a tlkit that keeps a checkpoint after every step, in a process group of its own."""
     elsewhere = {"TMPDIR": "/dev/shm"} if Path("/dev/shm").is_dir() else {}  # another file system changes nothing
     environment = {**os.environ, **elsewhere, "TLKIT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-c", PROGRAM, *words]
-    return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, *program, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
-def finish(words: list[str], cache: Path) -> str:
+def finish(words: list[str], cache: Path, program: tuple[str, ...] = ("-c", PROGRAM)) -> str:
     """Run a tlkit to its end."""
-    process = start(words, cache)
+    process = start(words, cache, program)
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out + err
 
 
-def stop(words: list[str], cache: Path, run: Path, seconds: float, how: int = signal.SIGKILL) -> tuple[int, str]:
-    """Start a tlkit and send it a signal some time after its first new checkpoint, or after a minute without one."""
+def stop(
+    words: list[str],
+    cache: Path,
+    run: Path,
+    seconds: float,
+    how: int = signal.SIGKILL,
+    *,
+    anywhere: bool = False,
+    group: bool = False,
+) -> tuple[int, str]:
+    """Start a tlkit and send it a signal some time after its first new checkpoint, or after a minute without one.
+
+    Args:
+        words: Of the command.
+        cache: Its cache.
+        run: Its run directory.
+        seconds: After the checkpoint.
+        how: The signal.
+        anywhere: After the start instead, whatever it has come to.
+        group: To all its processes.
+
+    Returns:
+        exit code and what it said.
+    """
     process, before = start(words, cache), _changed(run)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + (0 if anywhere else 60)
     while _changed(run) == before and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(seconds)
-    process.send_signal(how)
+    if group:
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
     _, err = process.communicate()
     return process.returncode, err
 
@@ -97,16 +130,8 @@ def history(run: Path) -> list[dict[str, float]]:
     return rows
 
 
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("kills", "epochs"), [(3, 4), pytest.param(20, 16, marks=pytest.mark.full)])
-def test_a_fit_that_is_killed_again_and_again_has_the_same_result(kills: int, epochs: int, tmp_path: Path) -> None:
-    images, cache, pick = scans(tmp_path), tmp_path / "cache", random.Random(1)
-    words, whole, run = command(images, epochs), tmp_path / "whole", tmp_path / "run"
-    finish([*words, f"hydra.run.dir={whole}"], cache)
-    for _ in range(kills):
-        stop(going_on(words, run), cache, run, pick.uniform(0, 0.5))
-    assert not (run / runs.METRICS).exists()
-    finish(going_on(words, run), cache)
+def same(run: Path, whole: Path) -> None:
+    """Check that a run which was stopped and went on has left what an undisturbed one has."""
     assert weights(run) == weights(whole)
     assert history(run) == history(whole)
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
@@ -114,11 +139,87 @@ def test_a_fit_that_is_killed_again_and_again_has_the_same_result(kills: int, ep
     assert lines[0] == lines[1]
 
 
+def stage(run: Path) -> str:
+    """Tell how far a run has come."""
+    state = read(run / "checkpoint.pt", {})
+    if state is None:
+        return "before the first checkpoint" if (run / runs.CONFIG).is_file() else "before there was a run"
+    return "after the training" if state["done"] else "inside an epoch" if state["batches"] else "between epochs"
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kills", "epochs"), [(3, 4), pytest.param(20, 16, marks=pytest.mark.full)])
+def test_a_fit_that_is_killed_again_and_again_has_the_same_result(kills: int, epochs: int, tmp_path: Path) -> None:
+    images, pick, found = scans(tmp_path), random.Random(1), Counter[str]()
+    words, whole, run = command(images, epochs), tmp_path / "whole", tmp_path / "run"
+    finish([*words, f"hydra.run.dir={whole}"], tmp_path / "cache1")
+    cache = tmp_path / "cache2"
+    for kill in range(kills):
+        anywhere = kill % 4 == 3  # also while it starts, reads and looks the images over
+        stop(going_on(words, run), cache, run, pick.uniform(0, 8 if anywhere else 0.5), anywhere=anywhere)
+        found[stage(run)] += 1
+    print("killed:", dict(found))
+    assert not (run / runs.METRICS).exists()
+    finish(going_on(words, run), cache)
+    same(run, whole)
+
+
+KEPT = ("strategy=partial", "strategy.augment=none", "strategy.mixup=0", "strategy.train_last=2")
+CASES = {
+    "two ranks": ("trainer.devices=2",),
+    "two ranks, unfreezing": ("trainer.devices=2", "strategy.unfreeze_every=1"),
+    "unfreezing": ("strategy.unfreeze_every=1",),
+    "kept activations": KEPT,
+    "kept activations, from the probe": (*KEPT, "strategy.head_init=probe"),
+}
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_whatever_is_trained_goes_on_to_the_same_result(case: tuple[str, ...], tmp_path: Path) -> None:
+    images, pick, ranks = scans(tmp_path), random.Random(2), "trainer.devices=2" in case
+    words, whole, run = command(images, 6, *case), tmp_path / "whole", tmp_path / "run"
+    said = finish([*words, f"hydra.run.dir={whole}"], tmp_path / "cache1")
+    assert ("the frozen stages run once" in said) == ("strategy=partial" in case)
+    cache = tmp_path / "cache2"
+    for how, group in (
+        (signal.SIGKILL, True),
+        (signal.SIGTERM, False),
+        (signal.SIGKILL, ranks),
+        (signal.SIGTERM, True),
+    ):
+        code, err = stop(going_on(words, run), cache, run, pick.uniform(0, 0.1), how, group=group)
+        assert code == (143 if how == signal.SIGTERM else -signal.SIGKILL), err
+        assert not (run / runs.METRICS).exists()
+    assert stage(run) != "after the training"
+    finish(going_on(words, run), cache)
+    same(run, whole)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_torchrun_goes_on_too(tmp_path: Path) -> None:
+    images, cache, program = scans(tmp_path), tmp_path / "cache", (*TORCHRUN, "-m", "tlkit")
+    words, whole, run = command(images, 30), tmp_path / "whole", tmp_path / "run"
+    finish([*words, f"hydra.run.dir={whole}"], cache, program)
+    process = start([*words, f"hydra.run.dir={run}"], cache, program)
+    while not (run / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()
+    _, err = process.communicate()
+    assert process.returncode != 0
+    assert "Go on from the last checkpoint with" in err
+    assert stage(run) in ("inside an epoch", "between epochs")
+    finish(["fit", f"resume={run}"], cache, program)
+    same(run, whole)
+
+
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_fit_says_how_to_go_on(how: int, code: int, tmp_path: Path) -> None:
     images, run = scans(tmp_path), tmp_path / "run"
     words = [*command(images, epochs=50), f"hydra.run.dir={run}"]
-    returned, err = stop(words, tmp_path / "cache", run, 0.2, how)
+    returned, err = stop(words, tmp_path / "cache", run, 0.2, how, group=True)  # as a terminal or a scheduler does
     assert returned == code, err
     assert f"Go on from the last checkpoint with: tlkit fit resume={run}" in err
     assert "Traceback" not in err
@@ -136,8 +237,12 @@ def test_a_stopped_fit_says_how_to_go_on(how: int, code: int, tmp_path: Path) ->
     assert (run / "checkpoint.pt").exists()
 
 
-def test_what_cannot_go_on_is_refused(tmp_path: Path) -> None:
-    run = tlkit.fit(tmp_path / "run", cache={"max_gb": 0}).path
+def test_a_run_without_a_checkpoint_begins_again_and_what_cannot_go_on_is_refused(tmp_path: Path) -> None:
+    run, probe = tmp_path / "run", {"name": "linear_probe", "head": "prototype"}
+    with runs.directory(run, config.compose("fit", {"seed": 3, "strategy": probe})[0]):
+        pass
+    assert tlkit.fit(resume=run).path == run
+    assert runs.read_config(run)["seed"] == 3
     with pytest.raises(TlkitError, match="this run is finished"):
         tlkit.fit(resume=run)
     with pytest.raises(TlkitError, match=r"no such folder\. Did you mean 'run'"):
@@ -156,11 +261,3 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
     torch.save({"format": 2, "task": {"the images": "a"}}, path)
     with pytest.raises(TlkitError, match="the images changed since"):
         read(path, {"the images": "b"})
-
-
-def test_a_run_without_a_checkpoint_begins_again(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with runs.directory(run, config.compose("fit", {"seed": 3})[0]):
-        pass
-    assert tlkit.fit(resume=run).path == run
-    assert runs.read_config(run)["seed"] == 3

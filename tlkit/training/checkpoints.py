@@ -110,15 +110,19 @@ class Checkpoints(pl.Callback):
         self._keep(trainer, trainer.current_epoch, 0, done=True)
 
     def _keep(self, trainer: pl.Trainer, epoch: int, batches: int, *, done: bool = False) -> None:
-        if trainer.is_global_zero and (done or trainer.global_step > self.kept_steps):
-            for logger in trainer.loggers:
-                logger.save()
+        if done or trainer.global_step > self.kept_steps:
             where = {"epoch": epoch, "batches": batches, "steps": trainer.global_step, "done": done}
-            with files.replacing(self.path) as file:
-                torch.save({"format": _FORMAT, "task": self.task, **where, **_state(trainer)}, file)
+            self._write(trainer, {"format": _FORMAT, "task": self.task, **where, **_state(trainer)})
         self.kept_steps, self.since = trainer.global_step, time.monotonic()
         if ranks.anyone(self.told_to_end is not None):
             raise Terminated
+
+    def _write(self, trainer: pl.Trainer, state: State) -> None:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.save()
+            with files.replacing(self.path) as file:
+                torch.save(state, file)
 
     def _end(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -129,6 +133,7 @@ class Checkpoints(pl.Callback):
 
 
 def _state(trainer: pl.Trainer) -> State:
+    """Return what every rank needs; every rank has to call it."""
     module: Any = trainer.lightning_module
     return {
         **module.state(),

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import fsum, nan
 from typing import TYPE_CHECKING, Any, cast, final
 
 import pytorch_lightning as pl
@@ -120,14 +121,14 @@ class FineTuning(pl.LightningModule):
         return self.network if self.average is None else cast("Network", self.average.module)
 
     def state(self) -> dict[str, Any]:
-        """Return what training has changed, as plain containers and tensors."""
+        """Return what training has changed, as plain containers and tensors; every rank has to call it."""
         best = self.best and {**vars(self.best[0]), "weights": self.best[1]}
         return {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "best": best,
             "history": self.history,
-            "losses": [float(loss) for loss in self._losses],
+            "losses": self._everyones_losses(),
             "portion": self.portion.size,
         }
 
@@ -141,7 +142,7 @@ class FineTuning(pl.LightningModule):
             weights = kept.pop("weights")
             self.best = Outcome(**kept), weights
         self.history = list(state["history"])
-        self._losses = [torch.tensor(loss) for loss in state["losses"]]
+        self._losses = [torch.tensor(loss) for loss in state["losses"]] if ranks.world()[0] == 0 else []
         self._averaged = state["steps"]
         self.portion.size = state["portion"]
 
@@ -280,8 +281,8 @@ class FineTuning(pl.LightningModule):
         self.log_dict({"val_loss": now.loss, "val_accuracy": now.accuracy})
         if self.best is None or now.rank > self.best[0].rank:
             self.best = now, {name: value.cpu().clone() for name, value in self.judged.state_dict().items()}
-        losses = [float(loss) for loss in self._losses]
-        loss = float(torch.tensor(ranks.everyones(losses)).mean())  # of none: NaN
+        losses = self._everyones_losses()
+        loss = fsum(losses) / len(losses) if losses else nan  # exact: no matter which rank has which
         self._losses.clear()
         rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
         row = {"epoch": now.epoch, "train_loss": loss, "val_loss": now.loss, "val_accuracy": now.accuracy, "lr": rate}
@@ -292,6 +293,11 @@ class FineTuning(pl.LightningModule):
                 **row
             )
         )
+
+    def _everyones_losses(self) -> list[float]:
+        """Return the losses of the epoch so far, of all ranks."""
+        shares = ranks.everyones([float(loss) for loss in self._losses])
+        return [loss for share in shares for loss in share]
 
 
 def _together(seen: list[Batch]) -> Batch:
