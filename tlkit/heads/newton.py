@@ -31,7 +31,6 @@ _NOISE = 3e-5  # gaps below this may be what float32 leaves
 _MOST_IDLE = 8  # steps that do not halve such a gap
 _MOST_INNER = 250
 _LITTLE = 0.1
-_ON_GPU = 20.0  # times that a multiplication of a factorisation takes there as long as one of a product of matrices
 _NEAR = 0.25  # share of the slope along a step that may be left
 _SHORTER, _LONGER = [0.01, 0.06, 0.25, 0.6], [1.3, 2.0, 4.0, 8.0]  # lengths to try where the whole step will not do
 
@@ -233,7 +232,6 @@ def _patience(problems: Problems, columns: Columns, here: State) -> torch.Tensor
     active = torch.stack([(diagonal > 0).sum(0) for diagonal in diagonals]).sum(0)
     n, d = problems.rows.shape
     patience = costs(active, d, gram=problems.rows.gram is not None) / (2 * n * d + d * d)
-    patience *= _ON_GPU if patience.is_cuda else 1
     slow = [columns.name(column) in problems.slow for column in range(len(columns.label))]
     patience[torch.tensor(slow, device=patience.device)] = 0
     return patience
