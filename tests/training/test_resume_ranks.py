@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tlkit import ranks, registry
 from tlkit.classifier import Classifier
@@ -31,7 +31,6 @@ MOVING = {"batch_norm": "moving", "optimizer": "sgd"}
 CASES: tuple[dict[str, Any], ...] = (
     {**MOVING, "ema": 0.9},
     {**MOVING, "unfreeze_every": 1, "mixup": 0.2, "augment": "standard"},
-    {"train_last": 4, "optimizer": "adamw", "schedule": "plateau"},
 )
 EPOCHS, STOP = 3, (3, 11)  # the step after which each of two attempts is stopped; an epoch has 6
 
