@@ -53,10 +53,9 @@ def test_random_weights_are_refused_unless_asked_for() -> None:
 
 
 def test_the_backbone_is_not_changed_and_the_seed_decides() -> None:
-    data = prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(300))
-    backbone = registry.build("backbone", {"name": "tiny"})
+    data, backbone = _digits(150), registry.build("backbone", {"name": "tiny"})
     before = {name: tensor.clone() for name, tensor in backbone.module.state_dict().items()}
-    first, second = (linear_probe(backbone, data, Resources(CodesStore(), seed=3)) for _ in range(2))
+    first, second = (linear_probe(backbone, data, Resources(CodesStore(), seed=3), C=[1e-3, 1e-2]) for _ in range(2))
     assert all((tensor == before[name]).all() for name, tensor in backbone.module.state_dict().items())
     images = [data.images[row] for row in range(20)]
     np.testing.assert_array_equal(first.predict_proba(images), second.predict_proba(images))
@@ -97,20 +96,20 @@ def test_settings_that_do_not_fit_are_refused_before_anything_runs(settings: dic
 
 def test_auto_measures_every_tap_on_the_training_images_only() -> None:
     data, backbone = _digits(), registry.build("backbone", {"name": "tiny"})
-    store = CodesStore()
-    fitted = linear_probe(backbone, data, Resources(store), tap="auto", scale="standard")
+    store, settings = CodesStore(), dict[str, Any](head="ridge", scale="standard")
+    fitted = linear_probe(backbone, data, Resources(store), tap="auto", **settings)
     table = fitted.training["tap_search"]
     names = [tap.name for tap in backbone.taps]
     assert [candidate["taps"] for candidate in table[: len(names)]] == [(name,) for name in names]
     assert 1 <= len(fitted.taps) <= 3
     best = next(candidate for candidate in table if candidate["taps"] == fitted.taps)
     assert best["accuracy"] >= next(candidate for candidate in table if candidate["taps"] == ("pool",))["accuracy"]
-    alone = linear_probe(backbone, data, Resources(store), tap=list(fitted.taps), scale="standard")
+    alone = linear_probe(backbone, data, Resources(store), tap=list(fitted.taps), **settings)
     assert alone.training["cv_accuracy"] == pytest.approx(best["accuracy"], abs=1e-12)
     # Other labels of the held-out images change nothing.
     labels = data.labels.copy()
     labels[data.rows("test")] = 0
-    again = linear_probe(backbone, replace(data, labels=labels), Resources(store), tap="auto", scale="standard")
+    again = linear_probe(backbone, replace(data, labels=labels), Resources(store), tap="auto", **settings)
     assert again.taps == fitted.taps
     assert again.training["tap_search"] == table
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tlkit import ranks, runs
+from tlkit.cli import main
 from tlkit.data import ImageData
 from tlkit.errors import TlkitError, UsageError
 from tlkit.training.loading import Shuffled, training_loader, validation_loader
@@ -65,7 +67,8 @@ def words(images: Path, run: Path, *more: str) -> list[str]:
 def start(arguments: Sequence[str], cache: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "TLKIT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def epochs(run: Path) -> list[dict[str, float]]:
@@ -79,12 +82,8 @@ def test_two_processes_have_the_result_of_one(validated: int, tmp_path: Path) ->
         scans(tmp_path / "scans", validated),
         *(tmp_path / name for name in ("1", "2", "torchrun")),
     )
-    jobs = {
-        one: words(images, one),
-        two: words(images, two, "trainer.devices=2"),
-        other: [*TORCHRUN, *words(images, other)],
-    }
-    for arguments in jobs.values():
+    assert main([*words(images, one)[2:], f"cache.dir={tmp_path / 'cache'}"]) == 0
+    for arguments in (words(images, two, "trainer.devices=2"), [*TORCHRUN, *words(images, other)]):
         process = start(arguments, tmp_path / "cache")
         out, err = process.communicate()
         assert process.returncode == 0, err
@@ -120,20 +119,29 @@ def test_two_processes_balance_classes_as_one_and_log_once(tmp_path: Path) -> No
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the other process in /proc")
-def test_a_dead_process_ends_the_job(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+@pytest.mark.parametrize("when", ["at its start", "in training"])
+@pytest.mark.parametrize("who", ["the first", "another"])
+def test_a_dead_process_ends_the_job(who: str, when: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = words(scans(tmp_path / "scans", 8), run, "trainer.devices=2", "trainer.max_epochs=5000")
     process = start(arguments, tmp_path / "cache")
-    while not (run / "checkpoint.pt").exists() and process.poll() is None:
+    while child(process.pid) is None or (when == "in training" and not (run / "checkpoint.pt").exists()):
+        assert process.poll() is None
         time.sleep(0.05)
-    os.kill(child(process.pid), signal.SIGKILL)
+    os.kill(child(process.pid) or 0 if who == "another" else process.pid, signal.SIGKILL)
     died = time.monotonic()
     _, err = process.communicate(timeout=60)
-    assert time.monotonic() - died < 60
-    assert process.returncode == 1
-    assert "another process of this job is gone" in err
-    assert f"tlkit fit resume={run}" in err
+    while left := members(process.pid):
+        assert time.monotonic() - died < 60, left
+        time.sleep(0.05)
+    print(f"{who} was killed {when}: the last process ended {time.monotonic() - died:.1f} s later")
+    if who == "another":
+        assert process.returncode == 1
+        assert "another process of this job" in err
+    if when == "in training":
+        assert "process of this job is gone" in err
+        assert f"tlkit fit resume={run}" in err or who == "the first"
 
 
 @pytest.mark.full
@@ -155,10 +163,20 @@ def test_a_signal_to_all_processes_of_a_job_still_leaves_a_checkpoint(tmp_path: 
     assert torch.load(run / "checkpoint.pt", weights_only=True)["batches"] > 0
 
 
-def child(parent: int) -> int:
-    """Return the process that another has started with `tlkit _rank`."""
+def processes() -> Iterator[tuple[int, int, int, str]]:
+    """Return all living processes: their number, parent, group and command."""
     for folder in Path("/proc").glob("[0-9]*"):
-        state = (folder / "stat").read_text().rpartition(") ")[2].split()
-        if int(state[1]) == parent and "_rank" in (folder / "cmdline").read_text():
-            return int(folder.name)
-    raise AssertionError("no such process")
+        with suppress(OSError):
+            state = (folder / "stat").read_text().rpartition(") ")[2].split()
+            if state[0] != "Z":
+                yield int(folder.name), int(state[1]), int(state[2]), (folder / "cmdline").read_text()
+
+
+def child(parent: int) -> int | None:
+    """Return the process that another has started with `tlkit _rank`, if it has."""
+    return next((pid for pid, above, _, said in processes() if above == parent and "_rank" in said), None)
+
+
+def members(group: int) -> list[int]:
+    """Return the living processes of a group."""
+    return [pid for pid, _, of, _ in processes() if of == group]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,30 +74,27 @@ def finish(words: list[str], cache: Path, program: tuple[str, ...] = ("-c", PROG
 def stop(
     words: list[str],
     cache: Path,
-    run: Path,
+    until: Callable[[], bool],
     seconds: float,
     how: int = signal.SIGKILL,
     *,
-    anywhere: bool = False,
     group: bool = False,
 ) -> tuple[int, str]:
-    """Start a tlkit and send it a signal some time after its first new checkpoint, or after a minute without one.
+    """Start a tlkit and send it a signal.
 
     Args:
         words: Of the command.
         cache: Its cache.
-        run: Its run directory.
-        seconds: After the checkpoint.
+        until: What has to be true first, or a minute has to be over.
+        seconds: What has to pass then.
         how: The signal.
-        anywhere: After the start instead, whatever it has come to.
         group: To all its processes.
 
     Returns:
         exit code and what it said.
     """
-    process, before = start(words, cache), _changed(run)
-    deadline = time.monotonic() + (0 if anywhere else 60)
-    while _changed(run) == before and process.poll() is None and time.monotonic() < deadline:
+    process, deadline = start(words, cache), time.monotonic() + 60
+    while not until() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(seconds)
     if group:
@@ -105,6 +103,22 @@ def stop(
         process.send_signal(how)
     _, err = process.communicate()
     return process.returncode, err
+
+
+def started() -> bool:
+    """Wait for nothing."""
+    return True
+
+
+def new_checkpoint(run: Path) -> Callable[[], bool]:
+    """Wait for the next checkpoint of a run."""
+    before = _changed(run)
+    return lambda: _changed(run) != before
+
+
+def model_written(run: Path) -> Callable[[], bool]:
+    """Wait for the end of a run's training."""
+    return (run / runs.MODEL).exists
 
 
 def _changed(run: Path) -> int:
@@ -143,7 +157,7 @@ def stage(run: Path) -> str:
     """Tell how far a run has come."""
     state = read(run / "checkpoint.pt", {})
     if state is None:
-        return "before the first checkpoint" if (run / runs.CONFIG).is_file() else "before there was a run"
+        return "without a checkpoint"
     return "after the training" if state["done"] else "inside an epoch" if state["batches"] else "between epochs"
 
 
@@ -155,9 +169,15 @@ def test_a_fit_that_is_killed_again_and_again_has_the_same_result(kills: int, ep
     finish([*words, f"hydra.run.dir={whole}"], tmp_path / "cache1")
     cache = tmp_path / "cache2"
     for kill in range(kills):
-        anywhere = kill % 4 == 3  # also while it starts, reads and looks the images over
-        stop(going_on(words, run), cache, run, pick.uniform(0, 8 if anywhere else 0.5), anywhere=anywhere)
-        found[stage(run)] += 1
+        if kill == 19:
+            until, most = model_written(run), 0.02
+        elif kill % 4:
+            until, most = new_checkpoint(run), 0.5
+        else:
+            until, most = started, 8.0  # while it starts, reads and looks the images over
+        before = _changed(run)
+        stop(going_on(words, run), cache, until, pick.uniform(0, most))
+        found[stage(run) if _changed(run) != before else "on its way to a checkpoint"] += 1
     print("killed:", dict(found))
     assert not (run / runs.METRICS).exists()
     finish(going_on(words, run), cache)
@@ -189,7 +209,7 @@ def test_whatever_is_trained_goes_on_to_the_same_result(case: tuple[str, ...], t
         (signal.SIGKILL, ranks),
         (signal.SIGTERM, True),
     ):
-        code, err = stop(going_on(words, run), cache, run, pick.uniform(0, 0.1), how, group=group)
+        code, err = stop(going_on(words, run), cache, new_checkpoint(run), pick.uniform(0, 0.1), how, group=group)
         assert code == (143 if how == signal.SIGTERM else -signal.SIGKILL), err
         assert not (run / runs.METRICS).exists()
     assert stage(run) != "after the training"
@@ -219,7 +239,9 @@ def test_torchrun_goes_on_too(tmp_path: Path) -> None:
 def test_a_stopped_fit_says_how_to_go_on(how: int, code: int, tmp_path: Path) -> None:
     images, run = scans(tmp_path), tmp_path / "run"
     words = [*command(images, epochs=50), f"hydra.run.dir={run}"]
-    returned, err = stop(words, tmp_path / "cache", run, 0.2, how, group=True)  # as a terminal or a scheduler does
+    returned, err = stop(
+        words, tmp_path / "cache", new_checkpoint(run), 0.2, how, group=True
+    )  # as a terminal or a scheduler does
     assert returned == code, err
     assert f"Go on from the last checkpoint with: tlkit fit resume={run}" in err
     assert "Traceback" not in err

@@ -31,7 +31,6 @@ MOVING = {"batch_norm": "moving", "optimizer": "sgd"}
 CASES: tuple[dict[str, Any], ...] = (
     {**MOVING, "ema": 0.9},
     {**MOVING, "unfreeze_every": 1, "mixup": 0.2, "augment": "standard"},
-    {"train_last": 4, "optimizer": "adamw", "schedule": "plateau"},
 )
 EPOCHS, STOP = 3, (3, 11)  # the step after which each of two attempts is stopped; an epoch has 6
 
