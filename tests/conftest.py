@@ -3,8 +3,11 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")  # not the user's; commands in tests inherit it
 atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
+
+with suppress(
+    ImportError
+):  # TensorBoard brings it; when logging is set up anew it closes the stderr it knows, pytest's
+    import_module("absl.logging").get_absl_handler().python_handler.stream = sys.__stderr__
 
 Install = Callable[[str, str, str], None]
 

@@ -66,6 +66,7 @@ def test_two_ranks_share_one_pass_and_write_one_result(scans: Path, tmp_path: Pa
 
 def test_a_fit_of_two_ranks_computes_every_image_once(scans: Path, tmp_path: Path) -> None:
     words = ["fit", "data=folder", f"data.root={scans}", "codes.engine=torch", f"hydra.run.dir={tmp_path}/run"]
+    words += ["strategy=linear_probe", "strategy.head=ridge"]
     out = _tlkit(words, tmp_path / "cache", processes=2)
     assert out.count("accuracy") >= 1
     assert out.count("results:") == 1

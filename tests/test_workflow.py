@@ -188,8 +188,9 @@ def test_an_unreadable_test_split_is_no_result_on_val(here: Path, scans: Path) -
             for path in sorted((scans / f"digit {digit}").iterdir())[rows]:
                 target = here / "parts" / split / f"digit {digit}" / path.name
                 target.write_bytes(path.read_bytes() if split != "test" else b"broken")
+    probe = {"name": "linear_probe", "head": "prototype"}
     with pytest.raises(TlkitError, match="split=test: folder has no such images"):
-        tlkit.fit(here / "run", data={"name": "folder", "root": here / "parts"})
+        tlkit.fit(here / "run", data={"name": "folder", "root": here / "parts"}, strategy=probe)
 
 
 def test_groups_by_a_regular_expression_stay_together(here: Path, scans: Path) -> None:
