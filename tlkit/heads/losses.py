@@ -50,11 +50,11 @@ class Columns:
 class Hessian:
     """Second derivatives by the scores (b, m) of a block: `bend` multiplies changes by them, and overwrites these.
 
-    diagonal: (b, m) all of it for the squared hinge, whose scores do not mix; else None.
+    diagonal: Returns (b, m), all of it for the squared hinge, whose scores do not mix; else None. It keeps a byte each.
     """
 
     bend: Callable[[torch.Tensor], torch.Tensor]
-    diagonal: torch.Tensor | None = None
+    diagonal: Callable[[], torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,17 @@ def squared_hinge(scores: torch.Tensor, labels: torch.Tensor, members: torch.Ten
     curvature.index_add_(0, own, 2 * (columns.positive - columns.negative)[own] * (positive != 0))
 
     def hessian() -> Hessian:
-        second = (signed != 0) * (2 * columns.negative)
-        second[rows, own] = 2 * columns.positive[own] * (positive != 0)
-        return Hessian(lambda change: change.mul_(second), second)
+        bent, ratio = signed != 0, (columns.positive / columns.negative)[own]
+        bent[rows, own] = positive != 0
+        otherwise = (rows, own, ratio) if (ratio != 1).any() else None  # is kept for all blocks
+
+        def bend(change: torch.Tensor) -> torch.Tensor:
+            change.mul_(bent).mul_(2 * columns.negative)
+            if otherwise is not None:
+                change[otherwise[:2]] *= otherwise[2]
+            return change
+
+        return Hessian(bend, lambda: bend(bent.to(columns.negative.dtype)))
 
     return Expansion((slope * signed).sum(0) / 2, slope, curvature, hessian)
 

@@ -239,7 +239,7 @@ def _patience(problems: Problems, columns: Columns, here: State) -> torch.Tensor
 
 def _diagonals(here: State) -> list[torch.Tensor]:
     """Return the second derivatives by the scores, block by block; nothing where they are not diagonal."""
-    return [hessian.diagonal for _, hessian in here.hessian if hessian.diagonal is not None]
+    return [hessian.diagonal() for _, hessian in here.hessian if hessian.diagonal is not None]
 
 
 def _direct(problems: Problems, columns: Columns, here: State, late: torch.Tensor, C: float) -> torch.Tensor:

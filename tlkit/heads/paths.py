@@ -173,8 +173,8 @@ def _parts(columns: Columns, problems: Problems) -> list[torch.Tensor]:
     import torch
 
     n, d = problems.rows.shape
-    each = 2 * n + 16 * d + (0 if problems.sample is problems.rows else d * d)
-    most = max(1, _WORKING // each)
+    each = (2 if problems.free_bias else 0.5) * n + 16 * d + (0 if problems.sample is problems.rows else d * d)
+    most = max(1, int(_WORKING / each))
     sizes = columns.problem.bincount().tolist()
     limits, size = [0], 0
     for number in sizes:

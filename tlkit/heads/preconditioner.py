@@ -86,8 +86,9 @@ def _own_factors(
     for span, codes in sample.blocks(len(offset)):
         scores = torch.addmm(offset, codes, coef)
         found = LOSSES[problems.loss](scores, sample.labels[span], sample.members[span], columns)
-        blocks.append(found.hessian().diagonal)
-    bends = torch.cat([block for block in blocks if block is not None]) * (C / problems.sample_share[columns.subset])
+        diagonal = found.hessian().diagonal
+        blocks += [] if diagonal is None else [diagonal()]
+    bends = torch.cat(blocks) * (C / problems.sample_share[columns.subset])
     factors = theta.new_empty(len(curvature), *moment.shape)
 
     def work(column: int) -> None:

@@ -55,7 +55,8 @@ class Samples:
         if self.shift is None or self.scale is None:
             return block.float()
         # In the precision of the codes: a float32 table loses nothing by it, a float64 one keeps what it has.
-        return ((block - self.shift.to(block.dtype)) / self.scale.to(block.dtype)).float()
+        moved = block - self.shift.to(block.dtype)
+        return moved.div_(self.scale.to(block.dtype)).float()
 
     def pick(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the codes of single rows, where these are in memory."""
