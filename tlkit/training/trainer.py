@@ -62,6 +62,8 @@ def train(
     """
     task, folder = task or {}, ranks.everyones(folder)[0]
     state = read(folder / CHECKPOINT, task) if folder else None
+    done = state is not None and state["done"]
+    logs = not ranks.launched() and not done  # else the log is whole already
     patience = module.plan.settings.early_stopping
     callbacks: list[pl.Callback] = [EarlyStopping("val_loss", patience=patience)] if patience else []
     callbacks += [Checkpoints(folder / CHECKPOINT, task, state)] if folder else []
@@ -70,7 +72,7 @@ def train(
     with tempfile.TemporaryDirectory() as scratch, _quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
-            "logger": _logger(folder, state["steps"] if state else 0) if folder and not ranks.launched() else False,
+            "logger": _logger(folder, state["steps"] if state else 0) if folder and logs else False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
@@ -83,7 +85,7 @@ def train(
         lightning = pl.Trainer(**{**usual, **_without_processes(trainer)})
         if state is not None:
             go_on(lightning, module, training, state)
-        if state is None or not state["done"]:
+        if not done:
             with _interruptible(), ranks.company():
                 lightning.fit(module, training, validation)
     network = module.judged
@@ -122,6 +124,7 @@ def _logger(folder: Path, steps: int) -> CSVLogger:
     rows = earlier_rows(folder, steps)
     logger = CSVLogger(folder, name=None, version=LOGS)
     logger.experiment.metrics = list(rows)
+    logger.save()  # at once, for the process may be killed again before the next checkpoint
     return logger
 
 
