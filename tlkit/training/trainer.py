@@ -69,6 +69,7 @@ def train(
     """
     task, folder = task or {}, ranks.everyones(folder)[0]
     state = read(folder / CHECKPOINT, task) if folder else None
+    done = state is not None and state["done"]  # and its log is whole already
     patience = module.plan.settings.early_stopping
     callbacks: list[pl.Callback] = [EarlyStopping("val_loss", patience=patience)] if patience else []
     callbacks += [Checkpoints(folder / CHECKPOINT, task, state)] if folder else []
@@ -77,7 +78,7 @@ def train(
     with tempfile.TemporaryDirectory() as scratch, quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
-            "logger": _loggers(folder, logging, state["steps"] if state else 0) if folder else False,
+            "logger": _loggers(folder, logging, state["steps"] if state else 0) if folder and not done else False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
@@ -90,7 +91,7 @@ def train(
         lightning = pl.Trainer(**{**usual, **of_lightning(trainer)})
         if state is not None:
             go_on(lightning, module, training, state)
-        if state is None or not state["done"]:
+        if not done:
             compile = bool(trainer.get("compile"))
             try:
                 with interruptible(), ranks.company(), compiled(module.network, compile=compile):
@@ -137,6 +138,7 @@ def _loggers(folder: Path, logging: Logging | None, steps: int) -> list[Logger]:
     rows = earlier_rows(folder, steps)
     logger = CSVLogger(folder, name=None, version=LOGS)
     logger.experiment.metrics = list(rows)
+    logger.save()  # at once, for the process may be killed again before the next checkpoint
     return [logger, *(logging.loggers(steps) if logging else [])]
 
 
