@@ -84,7 +84,10 @@ def test_settings_can_be_printed_without_running(capsys: pytest.CaptureFixture[s
         (["data.similarity=so"], "data.similarity: expected 'similar' or 'different' or null, got 'so'."),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["data=folder"], "data.root: a value is required."),
-        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: every process trains a whole copy of the network (DDP)"),
+        (
+            ["trainer.strategy=fsdp"],
+            "trainer.strategy=fsdp: one process (trainer.devices=1) holds the network",
+        ),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option."),
     ],
 )

@@ -157,7 +157,7 @@ def fit(
 
 def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one has to begin with; those of torchrun are there already."""
-    check_sharing(trainer)
+    check_sharing(trainer, strategy)
     devices = trainer.get("devices", 1)
     from tlkit.strategies import TRAINED
 

@@ -121,7 +121,14 @@ def test_early_stopping_and_the_trainers_own_settings(tiny: Backbone, digits: Im
     [
         ({"devices": 2}, r"trainer\.devices=2: there are not as many processes"),
         ({"precision": "bf16-true"}, r"trainer\.precision=bf16-true: .*bf16-mixed"),
-        ({"strategy": "fsdp"}, r"trainer\.strategy=fsdp: every process trains a whole copy .*bf16-mixed"),
+        (
+            {"strategy": "deepspeed"},
+            r"trainer\.strategy=deepspeed: processes share .* ddp, .* or with fsdp",
+        ),
+        (
+            {"strategy": "fsdp"},
+            r"trainer\.strategy=fsdp: one process .*trainer\.devices=2 or more",
+        ),
         ({"max_epochs": -1}, r"trainer\.max_epochs=-1"),
     ],
 )

@@ -66,7 +66,7 @@ def fit(
     settings.check()
     if settings.augment == "views" and len(resources.store.views) == 1:
         raise UsageError("strategy.augment=views: codes.views=1 is a single one. Give codes.views=8, or flip.")
-    check_trainer(resources.trainer)
+    check_trainer(resources.trainer, {"ema": settings.ema, "unfreeze_every": policy.every})
     started = time.perf_counter()
     resources = replace(resources, store=resources.store.staying())
     data = _readable(validation_split(data, resources.seed), backbone, resources, codes=probe)
@@ -190,6 +190,7 @@ def _trained(
     from tlkit.training.loading import training_loader, validation_loader
     from tlkit.training.module import FineTuning, Plan
     from tlkit.training.search import search
+    from tlkit.training.settings import in_shards
     from tlkit.training.trainer import EPOCHS, train
 
     learned, judged = data.select(data.rows("train")), data.select(data.rows("val"))
@@ -203,7 +204,8 @@ def _trained(
     kept = kept_activations(network, backbone, learned, judged, policy, settings, store, seed)
     images = augmented(backbone.preprocess, settings, store.views), plain(backbone.preprocess)
     training = training_loader(learned, kept[0] if kept else images[0], *common, balance=balance)
-    validation = validation_loader(judged, kept[1] if kept else images[1], *common)
+    even = in_shards(resources.trainer)  # passes are made by all ranks together
+    validation = validation_loader(judged, kept[1] if kept else images[1], *common, even=even)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
     steps = resources.rates_to_try
     total = (steps or epochs * len(training)) * (training.batch_size or 1) * ranks.world()[1]

@@ -23,6 +23,7 @@ import torch
 from tlkit import files, ranks
 from tlkit.errors import Terminated, TlkitError
 from tlkit.training import LOGS
+from tlkit.training.sharding import gathered, scattered
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -82,7 +83,8 @@ class Checkpoints(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on from the state, and listen to SIGTERM in place of Lightning, which would not wait for a checkpoint."""
         if self.state is not None:
-            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
+            optimizer = trainer.optimizers[0]
+            optimizer.load_state_dict(scattered(self.state["optimizer"], optimizer))
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.state["schedule"])
             trainer.precision_plugin.load_state_dict(self.state["precision"])
             self.state = None
@@ -137,7 +139,7 @@ def _state(trainer: pl.Trainer) -> State:
     module: Any = trainer.lightning_module
     return {
         **module.state(),
-        "optimizer": trainer.optimizers[0].state_dict(),
+        "optimizer": gathered(trainer.optimizers[0].state_dict()),
         "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
         "precision": trainer.precision_plugin.state_dict(),
         "early_stopping": [callback.state_dict() for callback in trainer.early_stopping_callbacks],

@@ -41,6 +41,9 @@ class Examples(Dataset[tuple[Tensor, int]]):
     def __init__(self, images: Sequence[Image], labels: NDArray[Any], load: Load, seed: int) -> None:
         self.images, self.labels, self.load, self.seed = images, labels, load, seed
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, row = item
         with seeded(self.seed, epoch, row):
@@ -143,11 +146,16 @@ def training_loader(
 
 
 def validation_loader(
-    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int, *, even: bool = False
 ) -> DataLoader[Batch]:
-    """Return all images in their order, of several ranks every so manieth."""
+    """Return all images in their order, of several ranks every so manieth.
+
+    With `even` the ranks have equally many: those with one image less have the first of all at their end.
+    """
     rank, size = ranks.world()
     rows = [(0, row) for row in range(rank, len(data), size)]
+    if even:
+        rows += [(0, 0)] * (-(-len(data) // size) - len(rows))
     return _loader(data, load, rows, max(1, batch_size // size), seed, workers, drop_last=False)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import fsum, nan
 from typing import TYPE_CHECKING, Any, cast, final
@@ -23,6 +24,7 @@ from tlkit.training.freezing import Policy, first_trained
 from tlkit.training.memory import Portion, parts, summed
 from tlkit.training.rates import NEW, Rates, parameter_groups
 from tlkit.training.schedules import scheduled
+from tlkit.training.sharding import gathered, shard, whole
 
 if TYPE_CHECKING:
     from tlkit.data import Preprocess
@@ -98,11 +100,13 @@ class FineTuning(pl.LightningModule):
         best: The best validation so far, and the network's state dict then, on the CPU; None before the first.
         history: A row an epoch: epoch, train_loss, val_loss, val_accuracy, lr (of the head, at its end).
         portion: How many images of a batch, of this process, are learned from at once.
+        sharded: Whether the network will be in shards while it is trained.
     """
 
     def __init__(self, network: Network, plan: Plan) -> None:
         super().__init__()
         self.network, self.plan = network, plan
+        self.sharded = False
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images to validate than ranks
         self.average = _average(network, plan.settings.ema) if plan.settings.ema else None
         self.best: tuple[Outcome, dict[str, Tensor]] | None = None
@@ -124,7 +128,7 @@ class FineTuning(pl.LightningModule):
         """Return what training has changed, as plain containers and tensors; every rank has to call it."""
         best = self.best and {**vars(self.best[0]), "weights": self.best[1]}
         return {
-            "network": self.network.state_dict(),
+            "network": gathered(self.network.state_dict()),
             "average": None if self.average is None else self.average.state_dict(),
             "best": best,
             "history": self.history,
@@ -145,6 +149,12 @@ class FineTuning(pl.LightningModule):
         self._losses = [torch.tensor(loss) for loss in state["losses"]] if ranks.world()[0] == 0 else []
         self._averaged = state["steps"]
         self.portion.size = state["portion"]
+
+    def configure_model(self) -> None:
+        """Leave this rank its part of the network, if it is to be in shards."""
+        if self.sharded:
+            mesh: Any = self.device_mesh
+            shard(self.network, mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Make the optimizer with all groups, frozen or not, and its schedule."""
@@ -181,9 +191,11 @@ class FineTuning(pl.LightningModule):
             even = len(images) // 2 * 2
             with seeded(self.plan.seed, "mix", self.current_epoch, batch_idx):
                 images, targets = self._mix(images[:even], targets[:even])
-        if self.portion.size is None and self._settled == self.current_epoch and ranks.world()[1] > 1:
+        settled = self.portion.size is None and self._settled == self.current_epoch and ranks.world()[1] > 1
+        if self.sharded or settled:
             self._draw(batch_idx)
-            loss = self._loss(images, targets, slice(None))  # its gradients are shared while they are worked out
+            with self._all_at_once():
+                loss = self._loss(images, targets, slice(None))  # its gradients are shared while they are worked out
         else:
             loss = self._loss_in_parts(images, targets, batch_idx)
             self._settled = self.current_epoch
@@ -228,15 +240,25 @@ class FineTuning(pl.LightningModule):
         return added / whole
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Work the gradients out, or hand them over; word a lack of memory where nothing can be tried again."""
-        try:
+        """Work the gradients out, or hand them over."""
+        with self._all_at_once():
             super().backward(loss, *args, **kwargs)
+
+    @contextmanager
+    def _all_at_once(self) -> Iterator[None]:
+        """Word a lack of memory where nothing can be tried again, because other processes have a part in it."""
+        try:
+            yield
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err):
                 raise
+            again = "Go on with `tlkit fit resume=RUN`, which tries its first step in parts, or take"
+            if self.sharded:
+                again = "A network in shards (trainer.strategy=fsdp) cannot try again in parts: begin a new run with"
+            reason = str(err).strip().partition("\n")[0]
             raise TlkitError(
-                "memory ran out in the middle of a step. Go on with `tlkit fit resume=RUN`, which tries its first step "
-                f"in parts, or take a smaller strategy.batch_size. ({str(err).strip().partition(chr(10))[0]})"
+                f"memory ran out in the middle of a step. {again} a smaller strategy.batch_size than "
+                f"{self.plan.settings.batch_size}. ({reason})"
             ) from err
 
     def _input(self, batch: Batch) -> Tensor:
@@ -267,6 +289,10 @@ class FineTuning(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits and labels."""
         images = self._input(batch)
+        if self.sharded:
+            with self._all_at_once():
+                self._seen.append((self.judged(images).float().cpu(), batch[1].cpu()))
+            return
 
         def run(most: int) -> Tensor:
             return torch.cat([self.judged(images[part]).float().cpu() for part in parts(len(images), most)])
@@ -275,12 +301,13 @@ class FineTuning(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Measure, and keep the best."""
-        logits, labels = _together(self._seen)
+        validation: Any = self.trainer.val_dataloaders
+        logits, labels = (parts[: len(validation.dataset)] for parts in _together(self._seen))
         self._seen.clear()
         now = Outcome(self.current_epoch + 1, logits, labels)
         self.log_dict({"val_loss": now.loss, "val_accuracy": now.accuracy})
         if self.best is None or now.rank > self.best[0].rank:
-            self.best = now, {name: value.cpu().clone() for name, value in self.judged.state_dict().items()}
+            self.best = now, {name: whole(value) for name, value in self.judged.state_dict().items()}
         losses = self._everyones_losses()
         loss = fsum(losses) / len(losses) if losses else nan  # exact: no matter which rank has which
         self._losses.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _FIELDS = "    settings: the fields of `tlkit.training.Settings`."
 _SHARES = ("warmup", "label_smoothing", "random_erasing", "color_jitter")  # 0 to 1
 _STRENGTHS = ("mixup", "cutmix")  # 0 and above
+_SHARDED_PRECISIONS = ("32", "32-true", "bf16", "bf16-mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +99,42 @@ class Settings:
             )
 
 
-def check_sharing(trainer: Mapping[str, Any]) -> None:
+def in_shards(trainer: Mapping[str, Any]) -> bool:
+    """Tell whether no process is to hold the network whole."""
+    return trainer.get("strategy") == "fsdp"
+
+
+def check_sharing(trainer: Mapping[str, Any], strategy: Mapping[str, Any]) -> None:
     """Check how processes are to share a training.
 
+    Args:
+        trainer: Settings of Lightning's Trainer.
+        strategy: Settings of the training.
+
     Raises:
-        UsageError: in another way than Lightning's DDP, which is the only one.
+        UsageError: in another way than DDP or FSDP, by one process, or with something that a network in shards cannot.
     """
-    if trainer.get("strategy", "auto") not in ("auto", "ddp"):
+    if trainer.get("strategy", "auto") not in ("auto", "ddp", "fsdp"):
         raise UsageError(
-            f"trainer.strategy={trainer['strategy']}: every process trains a whole copy of the network (DDP), which "
-            "exact validation, the best epoch and checkpoints rely on; a network in shards is not supported. Leave it "
-            "out. If memory is short, steps go on in smaller parts by themselves; what a single image needs is less "
-            "with trainer.precision=bf16-mixed, strategy=partial, or strategy.optimizer=sgd."
+            f"trainer.strategy={trainer['strategy']}: processes share a training with ddp, each with the network "
+            "whole, or with fsdp, each with a part of it. Leave it out for ddp."
+        )
+    if not in_shards(trainer):
+        return
+    devices = trainer.get("devices", 1)
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 and not (isinstance(devices, int) and devices > 1):
+        raise UsageError(
+            f"trainer.strategy=fsdp: one process (trainer.devices={devices}) holds the network whole anyway. Give the "
+            "number of GPUs, trainer.devices=2 or more, or start as many with torchrun."
+        )
+    unfit = [f"strategy.{name}={strategy[name]}" for name in ("ema", "unfreeze_every") if strategy.get(name)]
+    unfit += [f"trainer.{name}=true" for name in ("compile", "sync_batchnorm") if trainer.get(name)]
+    if str(trainer.get("precision", 32)) not in _SHARDED_PRECISIONS:
+        unfit.append(f"trainer.precision={trainer['precision']}")
+    if unfit:
+        raise UsageError(
+            f"trainer.strategy=fsdp does not go with {' and '.join(unfit)}. Leave that out, or trainer.strategy. "
+            "Precisions are 32-true and bf16-mixed."
         )
 
 

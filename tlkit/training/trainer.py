@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from tlkit import ranks
@@ -30,7 +31,8 @@ from tlkit.training.checkpoints import Checkpoints, earlier_rows, go_on, read
 from tlkit.training.compiling import compiled
 from tlkit.training.freezing import Policy
 from tlkit.training.loading import dismiss
-from tlkit.training.settings import check_sharing
+from tlkit.training.settings import check_sharing, in_shards
+from tlkit.training.sharding import gathered
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -52,6 +54,8 @@ def train(
     logging: Logging | None = None,
 ) -> None:
     """Train in place; afterwards the module's network is the best one, on the CPU and in eval mode.
+
+    A network that was trained in shards is whole again on the first rank only.
 
     A checkpoint that the same training left in the folder is where it goes on from.
 
@@ -75,6 +79,8 @@ def train(
     callbacks += [Checkpoints(folder / CHECKPOINT, task, state)] if folder else []
     module.network.to(memory_format=torch.channels_last)
     module.network.freeze(module.plan.policy.first)  # DDP never looks at the gradients of what is frozen now
+    module.sharded = in_shards(trainer)
+    plain = deepcopy(module.network) if module.sharded and not ranks.launched() else None
     with tempfile.TemporaryDirectory() as scratch, quiet(), torch.random.fork_rng(devices=[]):
         usual = {
             "max_epochs": EPOCHS,
@@ -83,7 +89,7 @@ def train(
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
-            **_processes(module.plan.policy),
+            **_processes(module.plan.policy, sharded=module.sharded),
             "log_every_n_steps": 10,
             "default_root_dir": folder or scratch,
             "callbacks": callbacks,
@@ -99,31 +105,35 @@ def train(
             finally:
                 dismiss(training)
                 dismiss(validation)
-    network = module.judged
-    if module.best is not None:
-        network.load_state_dict(module.best[1])
+    weights = module.best[1] if module.best else gathered(module.judged.state_dict())
+    if module.sharded and plain is None:
+        return
+    network = plain or module.judged  # not the one of shards: these have changed what its modules are
+    network.load_state_dict(weights)
     module.network = network.cpu().to(memory_format=torch.contiguous_format).eval()
     module.network.module.requires_grad_(True)
 
 
-def _processes(policy: Policy) -> dict[str, Any]:
+def _processes(policy: Policy, *, sharded: bool) -> dict[str, Any]:
     """Return what tells Lightning which of several processes this is, one device each."""
     _, size = ranks.world()
     if size == 1:
         return {"devices": 1, "plugins": [LightningEnvironment()]}  # also inside a SLURM job, of whatever size
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    there = {
+        "devices": here,
+        "num_nodes": size // here,
+        "plugins": [TorchElasticEnvironment()],  # the ranks are where torchrun would say
+        "use_distributed_sampler": False,
+    }
+    if sharded:  # what a validation gathers is room that the next step gathers in
+        return {**there, "strategy": ModelParallelStrategy(size, 1), "inference_mode": False}
     # Buffers are made alike where they matter, in validation, of which ranks may have unequally many batches.
     known = signature(DistributedDataParallel).parameters
     own_buffers: dict[str, Any] = {
         "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
     }
-    return {
-        "devices": here,
-        "num_nodes": size // here,
-        "strategy": DDPStrategy(find_unused_parameters=policy.every is not None, **own_buffers),
-        "plugins": [TorchElasticEnvironment()],  # the ranks are where torchrun would say
-        "use_distributed_sampler": False,
-    }
+    return {**there, "strategy": DDPStrategy(find_unused_parameters=policy.every is not None, **own_buffers)}
 
 
 def of_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,13 +152,17 @@ def _loggers(folder: Path, logging: Logging | None, steps: int) -> list[Logger]:
     return [logger, *(logging.loggers(steps) if logging else [])]
 
 
-def check_trainer(trainer: Mapping[str, Any]) -> None:
+def check_trainer(trainer: Mapping[str, Any], strategy: Mapping[str, Any] | None = None) -> None:
     """Refuse what fine-tuning cannot do.
 
+    Args:
+        trainer: Arguments of Lightning's Trainer.
+        strategy: Settings of the training that may not go with these.
+
     Raises:
-        UsageError: several devices or machines, a network in shards, weights of half precision, or no end.
+        UsageError: processes that are not there, or cannot share it so, weights of half precision, or no end.
     """
-    check_sharing(trainer)
+    check_sharing(trainer, strategy or {})
     for key, there in (("devices", "LOCAL_WORLD_SIZE"), ("num_nodes", "GROUP_WORLD_SIZE")):
         if trainer.get(key, 1) not in (1, int(os.environ.get(there, "1"))):
             raise UsageError(
