@@ -1,9 +1,10 @@
 """The linear SVM against GridSearchCV(LinearSVC): `python tests/benchmarks/heads.py [--small] [--case NAME ...]`.
 
 Both sides are timed in one run, on the same codes. Ours is whole: every value of C in every fold, the accuracies, the
-calibration and the final fit; of a million rows it is the path of one fold, multiplied. LinearSVC takes too long for that: single cells (one fit, one C, one fold, its default
-settings, standardised float64 codes already made) are timed in a process of their own with a time limit, and
-multiplied; the output says which. A cell that reaches the limit counts as the limit, so that the ratio is too low.
+calibration and the final fit; of a million rows it is the path of one fold, multiplied. LinearSVC takes too long for
+that: single cells (one fit, one C, one fold, its default settings, standardised float64 codes already made) are timed
+in a process of their own with a time limit, and multiplied; the output says which. A cell that reaches the limit counts
+as the limit, so that the ratio is too low.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def one_fold(case: Case, codes: Matrix, labels: Labels, values: Sequence[float])
     from tlkit.heads.selection import make_folds
 
     rows = make_folds(labels, None, FOLDS, 0)[0][0]
-    ones = np.ones(case.k)
+    problem: dict[str, Any] = {"loss": "squared_hinge", "standard": True, "weights": np.ones(case.k)}
     with Memory() as memory:
         start, cpu = time.perf_counter(), time.process_time()
         (path,) = fit_paths(
