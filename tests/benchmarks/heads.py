@@ -179,17 +179,7 @@ def one_fold(case: Case, codes: Matrix, labels: Labels, values: Sequence[float])
     problem: dict[str, Any] = {"loss": "squared_hinge", "standard": True, "weights": np.ones(case.k)}
     with Memory() as memory:
         start, cpu = time.perf_counter(), time.process_time()
-        (path,) = fit_paths(
-            codes,
-            labels,
-            case.k,
-            values,
-            loss="squared_hinge",
-            standard=True,
-            weights=ones,
-            subsets=[rows],
-            stream=True,
-        )
+        (path,) = fit_paths(codes, labels, case.k, values, **problem, subsets=[rows], stream=True)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     whole = seconds * (FOLDS + 1.25)
     print(f"  ours, one of {FOLDS} folds, streamed: {seconds:.2f} s wall, {cpu:.2f} s of processor time, memory")
