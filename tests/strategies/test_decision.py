@@ -20,7 +20,7 @@ from tlkit.strategies.decision import (
     words,
 )
 
-LIMITS = Thresholds(few_per_class=200, few_images=5000, many_per_class=1000, confident=0.55, shifted=0.35)
+LIMITS = Thresholds(few_per_class=500, few_images=5000, many_per_class=1000, confident=0.55, shifted=0.35)
 LADDER = [LAST_TAP, TAPS, PARTIAL, FULL]  # what learns more comes later
 
 

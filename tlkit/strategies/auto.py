@@ -34,7 +34,7 @@ def auto(
     data: ImageData,
     resources: Resources,
     *,
-    few_per_class: float = 200,
+    few_per_class: float = 500,
     few_images: float = 5000,
     many_per_class: float = 1000,
     confident: float = 0.55,
