@@ -3,9 +3,12 @@
 This file is also what the other process runs.
 """
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial as bound
@@ -18,15 +21,18 @@ import timm
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tlkit import ranks, registry
+from tlkit import ranks, registry, runs
+from tlkit.backbones import Backbone
 from tlkit.classifier import Classifier
 from tlkit.codes import CodesStore, ShareDone
 from tlkit.data import prepare
-from tlkit.errors import Terminated, UsageError
+from tlkit.errors import Terminated, TlkitError, UsageError
 from tlkit.strategies import Resources
 from tlkit.strategies.fine_tuning import full, partial
-from tlkit.training import CHECKPOINT
+from tlkit.training import CHECKPOINT, Policy, Settings
+from tlkit.training.module import FineTuning, Plan
 from tlkit.training.network import Network
+from tlkit.training.rates import rates
 from tlkit.training.settings import check_sharing
 from tlkit.training.sharding import units
 
@@ -119,7 +125,18 @@ def resumed(folder: Path) -> list[tuple[Classifier | None, Classifier | None]]:
     return pairs
 
 
-JOBS = {"cheap": cheap, "thorough": thorough, "resumed": resumed}
+def killed(folder: Path) -> list[tuple[Classifier | None, Classifier | None]]:
+    """Train undisturbed, and on from where a kill has left a training."""
+    begun = begin(folder)[0][0]
+    return [(fit(folder / "whole", "fsdp", trainer={"max_epochs": 6}), begun)]
+
+
+def begin(folder: Path) -> list[tuple[Classifier | None, Classifier | None]]:
+    """Train what will be killed."""
+    return [(fit(folder / "run", "fsdp", trainer={"max_epochs": 6}), None)]
+
+
+JOBS = {"cheap": cheap, "thorough": thorough, "resumed": resumed, "killed": killed, "begin": begin}
 
 
 def compare(name: str, folder: Path, close: Callable[[torch.Tensor, torch.Tensor], bool]) -> None:
@@ -166,6 +183,42 @@ def test_shards_go_on_to_the_same_result(tmp_path: Path) -> None:
     compare("resumed", tmp_path, torch.equal)
 
 
+@pytest.mark.full
+def test_shards_go_on_after_a_kill(tmp_path: Path) -> None:
+    process, checkpoint = subprocess.Popen([sys.executable, __file__, "begin", tmp_path]), tmp_path / "run" / CHECKPOINT
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not torch.load(checkpoint, weights_only=True)["done"]
+    compare("killed", tmp_path, torch.equal)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node", "2")])
+def test_a_run_in_shards_is_a_run(launcher: tuple[str, ...], tmp_path: Path) -> None:
+    words = ["fit", "data=digits", "strategy=partial", "trainer.strategy=fsdp", f"hydra.run.dir={tmp_path / 'run'}"]
+    words += ["trainer.accelerator=cpu", "trainer.max_epochs=1", *([] if launcher else ["trainer.devices=2"])]
+    environment = {**os.environ, "TLKIT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, "-m", "tlkit", *words]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("results:") == 1
+    assert json.loads((tmp_path / "run" / runs.METRICS).read_text())["training"]["stages"][0]["training"] == "frozen"
+    again = Classifier.load(tmp_path / "run" / runs.MODEL)
+    assert len(again.backbone.module.state_dict()) == 62
+
+
+def test_a_lack_of_memory_names_the_batch_size(tiny: Backbone) -> None:
+    settings = Settings(batch_size=24)
+    plan = Plan(Policy(), rates(tiny, settings, 24), settings, tiny.preprocess, torch.ones(3), 1)
+    module = FineTuning(Network(tiny, 3), plan)
+    module.sharded = True
+    told = r"memory ran out .*fsdp.* a smaller strategy\.batch_size than 24"
+    with pytest.raises(TlkitError, match=told), module._all_at_once():
+        bytearray(2**62)
+
+
 @pytest.mark.parametrize(
     ("trainer", "strategy", "message"),
     [
@@ -197,6 +250,11 @@ def test_a_stage_is_gathered_for_itself(name: str, wrapped: Callable[..., Any]) 
 
 
 if __name__ == "__main__":
-    ranks.end_with_the_first()
-    with ranks.joined():
-        JOBS[sys.argv[1]](Path(sys.argv[2]))
+    job, folder = JOBS[sys.argv[1]], Path(sys.argv[2])
+    if "RANK" not in os.environ:
+        with ranks.started(2, [sys.executable, *sys.argv]):
+            job(folder)
+    else:
+        ranks.end_with_the_first()
+        with ranks.joined():
+            job(folder)
