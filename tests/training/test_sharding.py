@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial as bound
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,7 @@ def fit(folder: Path, sharing: str, strategy: Strategy = full, validated: int = 
     """Train on this rank's share of 101 scans; the first rank has the result."""
     torch.manual_seed(0)
     data = prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(150))
-    data.split[:] = "train"
-    data.split[101 : 101 + validated], data.split[101 + validated :] = "val", "test"
+    data = replace(data, split=np.repeat(["train", "val", "test"], (101, validated, 49 - validated)))
     trainer = {"max_epochs": 3, "accelerator": "cpu", "strategy": sharing, **more.pop("trainer", {})}
     resources = Resources(CodesStore(engine="torch", workers=1), trainer, folder=folder)
     try:
@@ -157,7 +157,7 @@ def compare(name: str, folder: Path, close: Callable[[torch.Tensor, torch.Tensor
             assert here == pytest.approx(there, rel=1e-5, nan_ok=True)
 
 
-NEAR = bound(torch.allclose, rtol=1e-4, atol=1e-5)
+NEAR = bound(torch.allclose, rtol=1e-3, atol=1e-4)  # norms and sums of gradients are added up in another order
 
 
 def test_shards_learn_what_whole_copies_do(tmp_path: Path) -> None:
@@ -206,7 +206,10 @@ def test_a_run_in_shards_is_a_run(launcher: tuple[str, ...], tmp_path: Path) -> 
     assert told.stdout.count("results:") == 1
     assert json.loads((tmp_path / "run" / runs.METRICS).read_text())["training"]["stages"][0]["training"] == "frozen"
     again = Classifier.load(tmp_path / "run" / runs.MODEL)
-    assert len(again.backbone.module.state_dict()) == 62
+    before = registry.build("backbone", {"name": "tiny"}).module.state_dict()
+    assert {name: tensor.shape for name, tensor in again.backbone.module.state_dict().items()} == {
+        name: tensor.shape for name, tensor in before.items() if not name.startswith("fc.")
+    }
 
 
 def test_a_lack_of_memory_names_the_batch_size(tiny: Backbone) -> None:
