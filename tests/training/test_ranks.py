@@ -43,6 +43,7 @@ def test_what_cannot_be_shared_is_refused(digits: ImageData, monkeypatch: pytest
     assert list(validation_loader(digits.select(range(5)), lambda image: torch.zeros(1), 4, 1, 1).sampler) == [
         (0, 1),
         (0, 3),
+        (0, 0),
     ]
 
 

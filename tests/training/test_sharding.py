@@ -3,11 +3,15 @@
 This file is also what the other process runs.
 """
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial as bound
 from pathlib import Path
 from typing import Any
@@ -18,15 +22,18 @@ import timm
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tlkit import ranks, registry
+from tlkit import ranks, registry, runs
+from tlkit.backbones import Backbone
 from tlkit.classifier import Classifier
 from tlkit.codes import CodesStore, ShareDone
 from tlkit.data import prepare
-from tlkit.errors import Terminated, UsageError
+from tlkit.errors import Terminated, TlkitError, UsageError
 from tlkit.strategies import Resources
 from tlkit.strategies.fine_tuning import full, partial
-from tlkit.training import CHECKPOINT
+from tlkit.training import CHECKPOINT, Policy, Settings
+from tlkit.training.module import FineTuning, Plan
 from tlkit.training.network import Network
+from tlkit.training.rates import rates
 from tlkit.training.settings import check_sharing
 from tlkit.training.sharding import units
 
@@ -40,8 +47,7 @@ def fit(folder: Path, sharing: str, strategy: Strategy = full, validated: int = 
     """Train on this rank's share of 101 scans; the first rank has the result."""
     torch.manual_seed(0)
     data = prepare(registry.build("data", {"name": "digits"}), 1).select(np.arange(150))
-    data.split[:] = "train"
-    data.split[101 : 101 + validated], data.split[101 + validated :] = "val", "test"
+    data = replace(data, split=np.repeat(["train", "val", "test"], (101, validated, 49 - validated)))
     trainer = {"max_epochs": 3, "accelerator": "cpu", "strategy": sharing, **more.pop("trainer", {})}
     resources = Resources(CodesStore(engine="torch", workers=1), trainer, folder=folder)
     try:
@@ -119,7 +125,18 @@ def resumed(folder: Path) -> list[tuple[Classifier | None, Classifier | None]]:
     return pairs
 
 
-JOBS = {"cheap": cheap, "thorough": thorough, "resumed": resumed}
+def killed(folder: Path) -> list[tuple[Classifier | None, Classifier | None]]:
+    """Train undisturbed, and on from where a kill has left a training."""
+    begun = begin(folder)[0][0]
+    return [(fit(folder / "whole", "fsdp", trainer={"max_epochs": 6}), begun)]
+
+
+def begin(folder: Path) -> list[tuple[Classifier | None, Classifier | None]]:
+    """Train what will be killed."""
+    return [(fit(folder / "run", "fsdp", trainer={"max_epochs": 6}), None)]
+
+
+JOBS = {"cheap": cheap, "thorough": thorough, "resumed": resumed, "killed": killed, "begin": begin}
 
 
 def compare(name: str, folder: Path, close: Callable[[torch.Tensor, torch.Tensor], bool]) -> None:
@@ -140,7 +157,7 @@ def compare(name: str, folder: Path, close: Callable[[torch.Tensor, torch.Tensor
             assert here == pytest.approx(there, rel=1e-5, nan_ok=True)
 
 
-NEAR = bound(torch.allclose, rtol=1e-4, atol=1e-5)
+NEAR = bound(torch.allclose, rtol=1e-3, atol=1e-4)  # norms and sums of gradients are added up in another order
 
 
 def test_shards_learn_what_whole_copies_do(tmp_path: Path) -> None:
@@ -164,6 +181,45 @@ def test_whatever_is_trained_in_shards_is_what_whole_copies_learn(tmp_path: Path
 @pytest.mark.full
 def test_shards_go_on_to_the_same_result(tmp_path: Path) -> None:
     compare("resumed", tmp_path, torch.equal)
+
+
+@pytest.mark.full
+def test_shards_go_on_after_a_kill(tmp_path: Path) -> None:
+    process, checkpoint = subprocess.Popen([sys.executable, __file__, "begin", tmp_path]), tmp_path / "run" / CHECKPOINT
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not torch.load(checkpoint, weights_only=True)["done"]
+    compare("killed", tmp_path, torch.equal)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node", "2")])
+def test_a_run_in_shards_is_a_run(launcher: tuple[str, ...], tmp_path: Path) -> None:
+    words = ["fit", "data=digits", "strategy=partial", "trainer.strategy=fsdp", f"hydra.run.dir={tmp_path / 'run'}"]
+    words += ["trainer.accelerator=cpu", "trainer.max_epochs=1", *([] if launcher else ["trainer.devices=2"])]
+    environment = {**os.environ, "TLKIT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, "-m", "tlkit", *words]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("results:") == 1
+    assert json.loads((tmp_path / "run" / runs.METRICS).read_text())["training"]["stages"][0]["training"] == "frozen"
+    again = Classifier.load(tmp_path / "run" / runs.MODEL)
+    before = registry.build("backbone", {"name": "tiny"}).module.state_dict()
+    assert {name: tensor.shape for name, tensor in again.backbone.module.state_dict().items()} == {
+        name: tensor.shape for name, tensor in before.items() if not name.startswith("fc.")
+    }
+
+
+def test_a_lack_of_memory_names_the_batch_size(tiny: Backbone) -> None:
+    settings = Settings(batch_size=24)
+    plan = Plan(Policy(), rates(tiny, settings, 24), settings, tiny.preprocess, torch.ones(3), 1)
+    module = FineTuning(Network(tiny, 3), plan)
+    module.sharded = True
+    told = r"memory ran out .*fsdp.* a smaller strategy\.batch_size than 24"
+    with pytest.raises(TlkitError, match=told), module._all_at_once():
+        bytearray(2**62)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +253,11 @@ def test_a_stage_is_gathered_for_itself(name: str, wrapped: Callable[..., Any]) 
 
 
 if __name__ == "__main__":
-    ranks.end_with_the_first()
-    with ranks.joined():
-        JOBS[sys.argv[1]](Path(sys.argv[2]))
+    job, folder = JOBS[sys.argv[1]], Path(sys.argv[2])
+    if "RANK" not in os.environ:
+        with ranks.started(2, [sys.executable, *sys.argv]):
+            job(folder)
+    else:
+        ranks.end_with_the_first()
+        with ranks.joined():
+            job(folder)

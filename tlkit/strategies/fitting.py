@@ -190,7 +190,6 @@ def _trained(
     from tlkit.training.loading import training_loader, validation_loader
     from tlkit.training.module import FineTuning, Plan
     from tlkit.training.search import search
-    from tlkit.training.settings import in_shards
     from tlkit.training.trainer import EPOCHS, train
 
     learned, judged = data.select(data.rows("train")), data.select(data.rows("val"))
@@ -204,8 +203,7 @@ def _trained(
     kept = kept_activations(network, backbone, learned, judged, policy, settings, store, seed)
     images = augmented(backbone.preprocess, settings, store.views), plain(backbone.preprocess)
     training = training_loader(learned, kept[0] if kept else images[0], *common, balance=balance)
-    even = in_shards(resources.trainer)  # passes are made by all ranks together
-    validation = validation_loader(judged, kept[1] if kept else images[1], *common, even=even)
+    validation = validation_loader(judged, kept[1] if kept else images[1], *common)
     epochs = int(resources.trainer.get("max_epochs") or EPOCHS)
     steps = resources.rates_to_try
     total = (steps or epochs * len(training)) * (training.batch_size or 1) * ranks.world()[1]

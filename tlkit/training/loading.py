@@ -146,16 +146,15 @@ def training_loader(
 
 
 def validation_loader(
-    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int, *, even: bool = False
+    data: ImageData, load: Load | Activations, batch_size: int, seed: int, workers: int
 ) -> DataLoader[Batch]:
     """Return all images in their order, of several ranks every so manieth.
 
-    With `even` the ranks have equally many: those with one image less have the first of all at their end.
+    All have equally many, for they make each pass together: those with one less have the first of all at their end.
     """
     rank, size = ranks.world()
     rows = [(0, row) for row in range(rank, len(data), size)]
-    if even:
-        rows += [(0, 0)] * (-(-len(data) // size) - len(rows))
+    rows += [(0, 0)] * (-(-len(data) // size) - len(rows))
     return _loader(data, load, rows, max(1, batch_size // size), seed, workers, drop_last=False)
 
 

@@ -107,7 +107,6 @@ class FineTuning(pl.LightningModule):
         super().__init__()
         self.network, self.plan = network, plan
         self.sharded = False
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images to validate than ranks
         self.average = _average(network, plan.settings.ema) if plan.settings.ema else None
         self.best: tuple[Outcome, dict[str, Tensor]] | None = None
         self.history: list[dict[str, float]] = []
@@ -302,7 +301,7 @@ class FineTuning(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Measure, and keep the best."""
         validation: Any = self.trainer.val_dataloaders
-        logits, labels = (parts[: len(validation.dataset)] for parts in _together(self._seen))
+        logits, labels = _together(self._seen, len(validation.dataset))
         self._seen.clear()
         now = Outcome(self.current_epoch + 1, logits, labels)
         self.log_dict({"val_loss": now.loss, "val_accuracy": now.accuracy})
@@ -327,12 +326,14 @@ class FineTuning(pl.LightningModule):
         return [loss for share in shares for loss in share]
 
 
-def _together(seen: list[Batch]) -> Batch:
-    """Return the logits and labels that all ranks have seen, each image once, in the order of one process."""
-    own = tuple(torch.cat(parts) for parts in zip(*seen, strict=True))
-    shares = [share for share in ranks.everyones(own) if share]
+def _together(seen: list[Batch], images: int) -> Batch:
+    """Return the logits and labels that all ranks have seen, in the order of one process.
+
+    What comes behind the last of the images is those that some ranks have repeated, to have as many as others.
+    """
+    shares = ranks.everyones(tuple(torch.cat(parts) for parts in zip(*seen, strict=True)))
     rows = torch.cat([torch.arange(len(labels)) * len(shares) + rank for rank, (_, labels) in enumerate(shares)])
-    logits, labels = (torch.cat(parts)[rows.argsort()] for parts in zip(*shares, strict=True))
+    logits, labels = (torch.cat(parts)[rows.argsort()[:images]] for parts in zip(*shares, strict=True))
     return logits, labels
 
 

@@ -128,7 +128,7 @@ def _processes(policy: Policy, *, sharded: bool) -> dict[str, Any]:
     }
     if sharded:  # what a validation gathers is room that the next step gathers in
         return {**there, "strategy": ModelParallelStrategy(size, 1), "inference_mode": False}
-    # Buffers are made alike where they matter, in validation, of which ranks may have unequally many batches.
+    # Buffers are made alike where they matter, in validation.
     known = signature(DistributedDataParallel).parameters
     own_buffers: dict[str, Any] = {
         "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
