@@ -190,11 +190,12 @@ class FineTuning(pl.LightningModule):
             even = len(images) // 2 * 2
             with seeded(self.plan.seed, "mix", self.current_epoch, batch_idx):
                 images, targets = self._mix(images[:even], targets[:even])
-        settled = self.portion.size is None and self._settled == self.current_epoch and ranks.world()[1] > 1
+        # The first step of an epoch tells whether all fit, for all are alike; the others are faster as they are.
+        settled = self.portion.size is None and self._settled == self.current_epoch
         if self.sharded or settled:
             self._draw(batch_idx)
             with self._all_at_once():
-                loss = self._loss(images, targets, slice(None))  # its gradients are shared while they are worked out
+                loss = self._loss(images, targets, slice(None))
         else:
             loss = self._loss_in_parts(images, targets, batch_idx)
             self._settled = self.current_epoch
@@ -245,7 +246,7 @@ class FineTuning(pl.LightningModule):
 
     @contextmanager
     def _all_at_once(self) -> Iterator[None]:
-        """Word a lack of memory where nothing can be tried again, because other processes have a part in it."""
+        """Word a lack of memory where nothing is tried again: other processes may have a part in it already."""
         try:
             yield
         except (RuntimeError, MemoryError) as err:
