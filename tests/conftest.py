@@ -21,9 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")  # not the user's; commands in tests inherit it
 atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 
-with suppress(
-    ImportError
-):  # TensorBoard brings it; when logging is set up anew it closes the stderr it knows, pytest's
+# TensorBoard brings absl; when logging is set up anew, that closes the stderr it knows, which is pytest's.
+with suppress(ImportError):
     import_module("absl.logging").get_absl_handler().python_handler.stream = sys.__stderr__
 
 Install = Callable[[str, str, str], None]

@@ -14,7 +14,7 @@ FOLDERS = {"tlkit": "tlkit", "conf": "tlkit.conf", "plugins": "tlkit_plugins"}
 LAYERS = [
     ["errors"],
     ["ranks"],
-    ["registry", "files", "progress"],
+    ["registry", "files", "progress", "words"],
     ["tables", "validate", "config"],
     ["data"],
     ["backbones"],

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from tlkit import registry, runs
 from tlkit.errors import UsageError
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, lasting, load_data
+from tlkit.words import words
 
 if TYPE_CHECKING:
     from tlkit.training.search import Found
@@ -80,34 +80,6 @@ def _report(found: Found, out: Path, record: Mapping[str, Any]) -> str:
             f"up to a rate of {found.edge:.2g} of the last stage the loss is about as low as it gets",
             f"suggested: strategy.lr={found.suggested:g}, a tenth of that; as asked it would be {found.usual:.2g}",
             f"results: {runs.short(out)}",
-            f"next:    tlkit fit {' '.join(words(record))}",
+            f"next:    tlkit fit {words(**record)}",
         ]
     )
-
-
-def words(record: Mapping[str, Any]) -> Iterator[str]:
-    """Spell settings as words of the command line.
-
-    >>> [*words({"backbone": {"name": "timm", "model": "vit"}, "trainer": {"precision": "bf16-mixed"}, "seed": 1})]
-    ['backbone=timm/vit', 'trainer.precision=bf16-mixed', 'seed=1']
-    """
-    for group, settings in record.items():
-        rest = dict(settings) if isinstance(settings, Mapping) else {}
-        if "name" in rest:
-            model = [rest.pop("model")] if group == "backbone" and "model" in rest else []
-            yield f"{group}={'/'.join([rest.pop('name'), *model])}"
-        for key, value in rest.items() if isinstance(settings, Mapping) else [("", settings)]:
-            yield shlex.quote(f"{group}.{key}={_spelled(value)}" if key else f"{group}={_spelled(value)}")
-
-
-def _spelled(value: Any) -> str:  # noqa: ANN401
-    """Spell a value as Hydra reads it.
-
-    >>> _spelled([1, "a", None]), _spelled(True)
-    ('[1,a,null]', 'true')
-    """
-    if isinstance(value, list):
-        return f"[{','.join(map(_spelled, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -157,10 +157,10 @@ def fit(
 
 def _processes(strategy: Mapping[str, Any], trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one has to begin with; those of torchrun are there already."""
-    check_sharing(trainer, strategy)
-    devices = trainer.get("devices", 1)
     from tlkit.strategies import TRAINED
 
+    check_sharing(trainer, strategy)
+    devices = trainer.get("devices", 1)
     trains = strategy["name"] in TRAINED
     return devices if trains and isinstance(devices, int) and "WORLD_SIZE" not in os.environ else 1
 

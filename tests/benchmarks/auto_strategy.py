@@ -80,14 +80,18 @@ def measure(name: str, epochs: int, seed: int) -> None:
     from tlkit.codes import CodesStore
     from tlkit.sources import build_backbone, load_data
     from tlkit.strategies.auto import look
-    from tlkit.strategies.decision import decide, words
+    from tlkit.strategies.decision import decide
+    from tlkit.words import words
 
     spec, source = cases()[name]
     network, data, store = build_backbone(spec, seed), load_data(source, seed), CodesStore()
     codes = store.codes(network, data.images, [tap.name for tap in network.taps])
     measured = look(network, data, codes, seed)
     decision = decide(measured, limits())
-    print(f"== {name}, {network.name}\n{measured}\n{decision.quadrant}: {words(decision.choice)}", flush=True)
+    print(
+        f"== {name}, {network.name}\n{measured}\n{decision.quadrant}: {words(strategy=decision.choice)}",
+        flush=True,
+    )
     for reason in decision.reasons:
         print(f"  {reason}", flush=True)
     for label, strategy in STRATEGIES.items():

@@ -1,5 +1,6 @@
 """Engines against plain torch on the same pixels, and the networks that they keep on disk."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tlkit.codes.engines.frozen import gap, noise
 from tlkit.errors import TlkitError, UsageError
 
 LARGE = ["vgg16", "resnet18", "resnet50", "mobilenetv1_100", "mobilenetv2_100"]
-LIMITED = Path(__file__).with_name("limited_memory.py")
+LIMITED = Path(__file__).parents[1] / "limited_memory.py"
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +200,12 @@ def test_an_unknown_tap_is_explained(tiny: Backbone) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by RLIMIT_AS")
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_out_of_memory_halves_the_batch_and_goes_on_or_is_explained(engine: str) -> None:
-    told = subprocess.run([sys.executable, LIMITED, engine], capture_output=True, text=True, check=False)
+    told = subprocess.run([sys.executable, LIMITED, "engine", engine], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
-    batch_size, difference, error = told.stdout.strip().split("\n")
-    assert int(batch_size) in {1, 2, 4, 8}
-    assert float(difference) < 1e-5
-    assert error.startswith("there is not enough memory to run the network on a single image (")
+    found = json.loads(told.stdout)
+    assert found["batch"] in {1, 2, 4, 8}
+    assert found["gap"] < 1e-5
+    assert found["error"].startswith("there is not enough memory to run the network on a single image (")
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:

@@ -17,8 +17,8 @@ from tlkit.strategies.decision import (
     Measurements,
     Thresholds,
     decide,
-    words,
 )
+from tlkit.words import words
 
 LIMITS = Thresholds(few_per_class=500, few_images=5000, many_per_class=1000, confident=0.55, shifted=0.35)
 LADDER = [LAST_TAP, TAPS, PARTIAL, FULL]  # what learns more comes later
@@ -79,7 +79,7 @@ def test_there_is_always_a_decision_and_another_one(record: Measurements, border
     assert decision.runner_up in [*LADDER, RANDOM]
     assert decision.runner_up != decision.choice
     assert all(decision.reasons)
-    assert words(decision.choice).startswith("strategy=")
+    assert words(strategy=decision.choice).startswith("strategy=")
 
 
 @given(measurements(), limits(), st.integers(0, 10**6), st.floats(0, 10**6))

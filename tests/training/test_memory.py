@@ -25,7 +25,7 @@ from tlkit.training.network import Network
 from tlkit.training.rates import rates
 from tlkit.training.trainer import train
 
-LIMITED = Path(__file__).with_name("limited_memory.py")
+LIMITED = Path(__file__).parents[1] / "limited_memory.py"
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 Build = Callable[..., Backbone]
 
@@ -120,7 +120,9 @@ def test_known_gradients_come_out_as_if_they_were_worked_out_then() -> None:
     ],
 )
 def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once(accelerator: str, tmp_path: Path) -> None:
-    told = subprocess.run([sys.executable, LIMITED, tmp_path, accelerator], capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        [sys.executable, LIMITED, "training", tmp_path, accelerator], capture_output=True, text=True, check=False
+    )
     assert told.returncode == 0, told.stderr
     found = json.loads(told.stdout)
     assert found["training"] in (1, 2)

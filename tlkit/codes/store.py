@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import multiprocessing
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -94,7 +95,7 @@ class CodesStore:
     ) -> None:
         self._engine: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
         place = check_settings(**self._engine, pooling=pooling, batch_size=batch_size)
-        self._decode_apart = place.startswith("cuda")
+        self._decode_apart = place.startswith("cuda") and "fork" in multiprocessing.get_all_start_methods()
         if workers is not None and workers < 1:
             raise UsageError(f"codes.workers={workers}: give a positive number.")
         self.views = view_names(views, view_seed)

@@ -11,8 +11,9 @@ import numpy as np
 
 from tlkit import registry
 from tlkit.errors import UsageError
-from tlkit.strategies.decision import TAPS, Decision, Measurements, Thresholds, decide, words
+from tlkit.strategies.decision import TAPS, Decision, Measurements, Thresholds, decide
 from tlkit.strategies.similarity import confidence, shift
+from tlkit.words import words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def auto(
     record = {
         "quadrant": decision.quadrant,
         **asdict(decision),
-        "command": f"tlkit fit ... {words(decision.runner_up)}",
+        "command": f"tlkit fit ... {words(strategy=decision.runner_up)}",
         "measured": asdict(measured),
         "thresholds": asdict(limits),
     }
@@ -90,7 +91,9 @@ def refuse_several(decision: Decision, resources: Resources) -> None:
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 or resources.trainer.get("devices", 1) not in (1, "1")
     if several and decision.choice["name"] != "linear_probe":
-        raise UsageError(f"several processes train only what is named: add {words(decision.choice)}, which auto chose.")
+        raise UsageError(
+            f"several processes train only what is named: add {words(strategy=decision.choice)}, which auto chose."
+        )
 
 
 def sizes(backbone: Backbone, data: ImageData) -> Measurements:
@@ -129,7 +132,7 @@ def told(decision: Decision) -> str:
         [
             f"auto: the data is {decision.quadrant}",
             *(f"  {reason}" for reason in decision.reasons),
-            f"  chosen: {words(decision.choice)}",
-            f"  runner-up, to force it: tlkit fit ... {words(decision.runner_up)}",
+            f"  chosen: {words(strategy=decision.choice)}",
+            f"  runner-up, to force it: tlkit fit ... {words(strategy=decision.runner_up)}",
         ]
     )

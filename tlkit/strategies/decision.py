@@ -151,13 +151,3 @@ def _seen(measured: Measurements, limits: Thresholds) -> list[str]:
         known.append(f"shift of the BatchNorm statistics {measured.shift:.2f}; similar up to {limits.shifted:g}")
     unknown = "no classifier of many classes and no BatchNorm statistics: similarity is unknown, taken for different"
     return known or [unknown]
-
-
-def words(settings: Settings) -> str:
-    """Spell a choice as it is typed.
-
-    >>> words(TAPS), words(RANDOM)
-    ('strategy=linear_probe strategy.tap=auto', 'strategy=linear_probe strategy.allow_random=true')
-    """
-    spelled = {key: str(value).lower() if isinstance(value, bool) else value for key, value in settings.items()}
-    return " ".join([f"strategy={spelled.pop('name')}", *(f"strategy.{key}={value}" for key, value in spelled.items())])

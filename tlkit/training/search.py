@@ -17,7 +17,7 @@ import torch
 
 from tlkit.errors import TlkitError
 from tlkit.training.compiling import compiled
-from tlkit.training.trainer import interruptible, of_lightning, quiet
+from tlkit.training.trainer import BARE, interruptible, of_lightning, quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,9 +137,7 @@ def search(module: FineTuning, training: DataLoader[Batch], trainer: Mapping[str
             "limit_val_batches": 0,
             "logger": False,
             "callbacks": [rising],
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
+            **BARE,
             "devices": 1,
             "default_root_dir": scratch,
         }

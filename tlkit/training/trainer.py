@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tlkit.training.module import FineTuning
 
 EPOCHS = 10
+BARE = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+"""What of Lightning's Trainer is tlkit's own."""
 
 
 def train(
@@ -85,9 +87,7 @@ def train(
         usual = {
             "max_epochs": EPOCHS,
             "logger": _loggers(folder, logging, state["steps"] if state else 0) if folder and not done else False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
+            **BARE,
             "num_sanity_val_steps": 0,
             **_processes(module.plan.policy, sharded=module.sharded),
             "log_every_n_steps": 10,

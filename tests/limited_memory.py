@@ -1,7 +1,6 @@
-"""Run by test_memory.py, on "cpu" or "gpu": a training with too little memory for its batches, then for one image.
+"""Run by the tests of engines and of training: with too little memory for a batch, then for one image.
 
-Prints how many images it came down to, in training and in validation, how far its weights are from those of a training
-with memory enough, and what it says in the end.
+Prints as JSON what it came down to, how far the result is from that with memory enough, and what is said in the end.
 """
 
 import json
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tlkit.backbones import from_module
+from tlkit.codes.engines import EngineName, make_engine
+from tlkit.codes.engines.frozen import gap, noise
 from tlkit.data import ImageData, Preprocess
 from tlkit.errors import TlkitError
 from tlkit.training import Policy, Settings
@@ -27,10 +28,11 @@ from tlkit.training.rates import rates
 from tlkit.training.trainer import train
 
 SIDE, IMAGES = 512, 4
+PREPROCESS = Preprocess((3, SIDE, SIDE), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
 
 
 class Wide(nn.Module):
-    """Makes 64 MB of each image of 512 x 512, more than once, on its way."""
+    """Makes 64 MB of each image of 512 x 512 on its way; to learn, it keeps them."""
 
     num_classes = 2
 
@@ -65,27 +67,40 @@ def limit(gigabytes: float, accelerator: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
+def engine(name: EngineName) -> None:
+    torch.manual_seed(0)
+    backbone = from_module(Wide().eval(), name="wide", preprocess=PREPROCESS, weights=None, spec={"name": "wide"})
+    pixels = noise(PREPROCESS, 16)
+    wanted = make_engine(backbone, ["pool"], engine=name, batch_size=1)(pixels)["pool"]
+    first, second = (make_engine(backbone, ["pool"], engine=name, batch_size=16) for _ in range(2))
+    limit(0.6, "cpu")
+    codes = first(pixels)["pool"]
+    found = {"batch": first.batch_size, "gap": gap([codes], [wanted])}
+    limit(0.06, "cpu")
+    try:
+        second(pixels)
+    except TlkitError as err:
+        print(json.dumps({**found, "error": str(err)}))
+
+
 def trained(folder: Path, accelerator: str) -> FineTuning:
     """Train for an epoch of one step."""
     torch.manual_seed(0)
-    preprocess = Preprocess((3, SIDE, SIDE), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
-    backbone = from_module(Wide(), name="wide", preprocess=preprocess, weights=None, recipe=None, spec={})
+    backbone = from_module(Wide(), name="wide", preprocess=PREPROCESS, weights=None, recipe=None, spec={})
     settings = Settings(batch_size=IMAGES, label_smoothing=0.1, lr=0.1, warmup=0.0, optimizer="sgd")
     network = Network(backbone, 2)
-    plan = Plan(Policy(), rates(backbone, settings, IMAGES), settings, preprocess, torch.tensor([0.5, 2.0]), 1)
+    plan = Plan(Policy(), rates(backbone, settings, IMAGES), settings, PREPROCESS, torch.tensor([0.5, 2.0]), 1)
     module = FineTuning(network, plan)
     chance = np.random.default_rng(0)
     noise = [PIL.Image.fromarray(chance.integers(0, 256, (SIDE, SIDE, 3), np.uint8)) for _ in range(IMAGES)]
     files = tuple(map(str, range(IMAGES)))
     data = ImageData("noise", noise, files, np.arange(IMAGES) % 2, ("a", "b"))
-    training, validation = (
-        make(data, plain(preprocess), IMAGES, 1, 1) for make in (training_loader, validation_loader)
-    )
-    train(module, training, validation, {"max_epochs": 1, "accelerator": accelerator}, folder)
+    learned, judged = (make(data, plain(PREPROCESS), IMAGES, 1, 1) for make in (training_loader, validation_loader))
+    train(module, learned, judged, {"max_epochs": 1, "accelerator": accelerator}, folder)
     return module
 
 
-def main(folder: Path, accelerator: str) -> None:
+def training(folder: Path, accelerator: str) -> None:
     torch.set_num_threads(1)  # each thread would reserve address space of its own
     wanted = trained(folder / "whole", accelerator).network.state_dict()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
@@ -101,4 +116,7 @@ def main(folder: Path, accelerator: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    if sys.argv[1] == "engine":
+        engine("openvino" if sys.argv[2] == "openvino" else "torch")
+    else:
+        training(Path(sys.argv[2]), sys.argv[3])
