@@ -1,18 +1,16 @@
 """MobileNet V1 (Howard et al. 2017) and V2 (Sandler et al. 2018): depthwise-separable convolutions."""
 
-from tlkit.backbones import Backbone, Recipe, Reference, from_timm
+from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_timm
 
 
-def mobilenetv1_100(*, weights: str | None = "pretrained") -> Backbone:
-    """MobileNet V1, width 1.0; codes of length 1024.
-
-    Args:
-        weights: "pretrained", a folder with config.json and model.safetensors, a .safetensors file, or None for
-            random ones.
-    """
-    return from_timm(
-        "mobilenetv1_100",
-        weights=weights,
+@documented(
+    Record(
+        family="mobilenet",
+        input_size=(3, 224, 224),
+        params=4_231_976,
+        macs=568_740_352,
+        weights="timm/mobilenetv1_100.ra4_e3600_r224_in1k",
+        license="apache-2.0",
         # The paper names RMSprop and none of the numbers; these are those of the authors' own script,
         # research/slim/nets/mobilenet_v1_train.py in tensorflow/models.
         recipe=Recipe(
@@ -34,18 +32,25 @@ def mobilenetv1_100(*, weights: str | None = "pretrained") -> Backbone:
             note="table 4",
         ),
     )
-
-
-def mobilenetv2_100(*, weights: str | None = "pretrained") -> Backbone:
-    """MobileNet V2, width 1.0: inverted residuals with linear bottlenecks; codes of length 1280.
+)
+def mobilenetv1_100(*, weights: str | None = "pretrained") -> Backbone:
+    """MobileNet V1, width 1.0; codes of length 1024.
 
     Args:
         weights: "pretrained", a folder with config.json and model.safetensors, a .safetensors file, or None for
             random ones.
     """
-    return from_timm(
-        "mobilenetv2_100",
-        weights=weights,
+    return from_timm("mobilenetv1_100", weights=weights)
+
+
+@documented(
+    Record(
+        family="mobilenet",
+        input_size=(3, 224, 224),
+        params=3_504_872,
+        macs=300_774_272,
+        weights="timm/mobilenetv2_100.ra_in1k",
+        license="apache-2.0",
         recipe=Recipe(
             optimizer="rmsprop",
             lr=0.045,
@@ -59,9 +64,18 @@ def mobilenetv2_100(*, weights: str | None = "pretrained") -> Backbone:
             authors="Sandler et al.",
             year=2018,
             url="https://arxiv.org/abs/1801.04381",
-            params=3_504_872,
+            params=3.4e6,
             macs=300e6,
             top1=72.0,
             note="table 4",
         ),
     )
+)
+def mobilenetv2_100(*, weights: str | None = "pretrained") -> Backbone:
+    """MobileNet V2, width 1.0: inverted residuals with linear bottlenecks; codes of length 1280.
+
+    Args:
+        weights: "pretrained", a folder with config.json and model.safetensors, a .safetensors file, or None for
+            random ones.
+    """
+    return from_timm("mobilenetv2_100", weights=weights)

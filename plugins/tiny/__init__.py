@@ -5,14 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tlkit.backbones import Backbone
+from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_timm
 
 FOLDER = Path(__file__).parent
 
 
+@documented(
+    Record(
+        family="tiny",
+        input_size=(3, 64, 64),
+        params=1_263_032,
+        macs=45_228_032,
+        weights="tlkit_plugins.tiny",
+        license="apache-2.0",
+        # The defaults of `pretrain`, with two processes.
+        recipe=Recipe(
+            optimizer="adamw", lr=5e-3, batch_size=128, momentum=None, weight_decay=0.05, schedule="one cycle"
+        ),
+        reference=Reference(
+            paper="Improving Fractal Pre-training",
+            authors="Connor Anderson, Ryan Farrell",
+            year=2021,
+            url="https://arxiv.org/abs/2110.03091",
+        ),
+    )
+)
 def tiny(*, weights: str | None = "pretrained") -> Backbone:
     """Build the embedded network for pictures of 64 by 64 pixels; its pooled codes are float32 (n, 256).
 
@@ -27,7 +45,6 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
         UsageError: `weights` is none of these.
         TlkitError: they do not fit the network.
     """
-    from tlkit.backbones import Recipe, Reference, from_timm
     from tlkit.data import Preprocess
 
     config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
@@ -35,16 +52,6 @@ def tiny(*, weights: str | None = "pretrained") -> Backbone:
         config["architecture"],
         weights=str(FOLDER) if weights == "pretrained" else weights,
         name="tiny",
-        # The defaults of `pretrain`, with two processes.
-        recipe=Recipe(
-            optimizer="adamw", lr=5e-3, batch_size=128, momentum=None, weight_decay=0.05, schedule="one cycle"
-        ),
-        reference=Reference(
-            paper="Improving Fractal Pre-training",
-            authors="Connor Anderson, Ryan Farrell",
-            year=2021,
-            url="https://arxiv.org/abs/2110.03091",
-        ),
         num_classes=0,
         **config["model_args"],
     )

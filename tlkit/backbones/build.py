@@ -62,6 +62,44 @@ def from_timm(
     )
 
 
+def from_network(
+    module: nn.Module,
+    *,
+    name: str,
+    weights: str | None,
+    preprocess: Preprocess,
+    published: str | None = None,
+    spec: Mapping[str, Any] | None = None,
+    taps: Mapping[str, str] | None = None,
+) -> Backbone:
+    """Make a backbone of a network that timm does not have, and load its weights.
+
+    Args:
+        module: A network that meets timm's model interface.
+        name: The plugin's.
+        weights: "pretrained" if there are published ones, the path of a .safetensors file or of a folder that holds
+            model.safetensors, or None for the random ones that the module has.
+        preprocess: From a decoded image to the network's input.
+        published: torchvision's name for the network, if "pretrained" means torchvision's weights.
+        spec: The plugin's settings, other than `weights`, if it has any.
+        taps: Name → path of a module, instead of those that are found.
+
+    Raises:
+        UsageError: `weights` is none of these.
+        TlkitError: the weights cannot be had, or do not fill the network.
+    """
+    from tlkit.backbones.own_weights import fill
+
+    return from_module(
+        module,
+        name=name,
+        preprocess=preprocess,
+        weights=fill(module, name, weights, published),
+        spec={**(spec or {}), "name": name, "weights": _lasting(weights)},
+        taps=taps,
+    )
+
+
 def from_module(
     module: nn.Module,
     *,

@@ -174,12 +174,12 @@ def _outputs_of(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What modules put out for one black image, in order of execution, and what enters the classifier."""
     try:
-        return _dry_run(_shell(module), input_size, paths)
+        return _dry_run(without_numbers(module), input_size, paths)
     except (RuntimeError, NotImplementedError):  # it mixes in tensors that are neither parameters nor buffers
         return _dry_run(module, input_size, paths)
 
 
-def _shell(module: nn.Module) -> nn.Module:
+def without_numbers(module: nn.Module) -> nn.Module:
     """Copy a network without its numbers: on torch's "meta" device, which knows shapes only, a pass costs nothing."""
     from torch import nn
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlkit.backbones.contract import Weights
 from tlkit.backbones.hub import fetch_published, published_config
-from tlkit.backbones.stages import classifier_parameters
-from tlkit.backbones.weights import CONFIG, FILE, load_weights, read_tensors, safe_file, state_digest
+from tlkit.backbones.weights import CONFIG, FILE, fit_classifier, load_weights, read_tensors, safe_file, state_digest
 from tlkit.errors import TlkitError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def timm_model(
     source = _find(architecture, weights)
     module, tensors, loose = _build(source, model_args)
     if not source.described:
-        _fit_classifier(module, tensors)
+        fit_classifier(module, tensors)
     load_weights(module, tensors, source.label, loose=loose)
     return module, _record(module, source)
 
@@ -154,16 +153,6 @@ def _loading_kept() -> Iterator[list[tuple[dict[str, Tensor], bool]]]:
         yield kept
     finally:
         nn.Module.load_state_dict = original  # type: ignore[method-assign]
-
-
-def _fit_classifier(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give the network as many classes as the tensors have rows for its classifier; none if they have no classifier."""
-    model: Any = module
-    names = sorted(name for name in classifier_parameters(module) if name in tensors)
-    matrices = [tensors[name] for name in names if tensors[name].ndim > 1]
-    classes = len(matrices[0]) if matrices else 0
-    if classes != model.num_classes:
-        model.reset_classifier(classes)
 
 
 def _record(module: nn.Module, source: _Source) -> Weights:

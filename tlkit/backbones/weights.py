@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tlkit import files
+from tlkit.backbones.stages import classifier_parameters
 from tlkit.errors import TlkitError, some
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ def save_network(backbone: Backbone, path: Path) -> None:
     if config := description(backbone.spec.get("weights")):
         files.write_bytes(path.with_name(CONFIG), config.read_bytes())
     files.write_bytes(path, save({name: t.contiguous() for name, t in backbone.module.state_dict().items()}))
+
+
+def fit_classifier(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give the network as many classes as the tensors have rows for its classifier; none if they have no classifier."""
+    model: Any = module
+    names = sorted(name for name in classifier_parameters(module) if name in tensors)
+    matrices = [tensors[name] for name in names if tensors[name].ndim > 1]
+    classes = len(matrices[0]) if matrices else 0
+    if classes != model.num_classes:
+        model.reset_classifier(classes)
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, loose: bool = False) -> None:
