@@ -64,6 +64,7 @@ def test_a_run_directory_is_whole(run: Path) -> None:
         "metrics.json",
         "model",
         "predictions.csv",
+        "probabilities.parquet",
         "regularisation.png",
         "reliability.png",
     }

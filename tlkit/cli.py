@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "fit": "train a classifier on labelled images and evaluate it",
     "lr-find": "try rising learning rates on labelled images and suggest one for fit",
+    "ensemble": "let finished runs vote, and say what that is worth",
     "evaluate": "measure a saved run on labelled images",
     "predict": "label images with a saved run",
     "extract": "write CNN codes of images to files",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import ranks, registry, results, runs, validate
+from tlkit import combine, ranks, registry, results, runs, validate
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
 from tlkit.progress import progress
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
+    from tlkit.ensembles import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Run:
     """A finished run: where it is, the classifier, what it reached, and its held-out predictions."""
 
     path: Path
-    classifier: Classifier
+    classifier: Classifier | Ensemble
     metrics: dict[str, Any]
     predictions: pd.DataFrame
 
@@ -58,6 +59,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
     functions: dict[str, Callable[..., Any]] = {
         "fit": partial(fit, run_dir),
         "lr-find": partial(lr_find, run_dir),
+        "ensemble": partial(combine.ensemble, run_dir),
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
@@ -120,6 +122,7 @@ def fit(
     """
     from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
+    from tlkit.ensembles import Ensemble
     from tlkit.evaluation import report
     from tlkit.strategies import Resources
     from tlkit.training.loggers import chosen, logged
@@ -144,14 +147,18 @@ def fit(
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
-        metrics, predictions, _ = measure(classifier, images, held_out, store)
+        metrics, predictions, judged = measure(classifier, images, held_out, store)
+        if isinstance(classifier, Ensemble):
+            metrics = combine.judged(classifier, combine.said_of(classifier, judged, store), store, seed)[0] | metrics
+            results.write_members(out, metrics["members"])
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
         logs.result(metrics)
         results.write_results(out, metrics, predictions, classifier)
-    print(report.of_fit(images, classifier, metrics, runs.short(out)))
+    extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
+    print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
     return Run(out, classifier, metrics, predictions)
 
 
@@ -209,12 +216,12 @@ def evaluate(
     Raises:
         TlkitError: no such run, or the images have classes that the run does not know.
     """
-    from tlkit.classifier import Classifier
+    from tlkit.ensembles import load_classifier
     from tlkit.evaluation import report
 
     source = runs.find(run)
     images = new_data(data) if data else data_of(source)
-    classifier = Classifier.load(source / runs.MODEL, weights)
+    classifier = load_classifier(source / runs.MODEL, weights)
     images = images.aligned(classifier.classes)
     chosen = split or images.held_out
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
@@ -243,13 +250,13 @@ def predict(
         UsageError: `out` has another extension.
     """
     from tlkit import tables
-    from tlkit.classifier import Classifier
     from tlkit.data import find_images
+    from tlkit.ensembles import load_classifier
     from tlkit.evaluation import report
 
     tables.check_extension(out)
     paths = find_images(images)
-    classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
+    classifier = load_classifier(runs.find(run) / runs.MODEL, weights)
     store = _prediction_store(classifier, codes, cache)
     predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
@@ -257,10 +264,17 @@ def predict(
     return predictions
 
 
-def _prediction_store(classifier: Classifier, codes: Mapping[str, Any], cache: Mapping[str, Any]) -> CodesStore:
+def _prediction_store(
+    classifier: Classifier | Ensemble, codes: Mapping[str, Any], cache: Mapping[str, Any]
+) -> CodesStore:
     """Return a store that makes codes as the classifier learned on them, but for settings that may differ."""
     from tlkit.codes import CodesStore, cache_at
+    from tlkit.ensembles import Ensemble
 
+    if isinstance(classifier, Ensemble):  # each member takes its own
+        if idle := sorted({"pooling", "views", "view_seed", "precision"} & codes.keys()):
+            raise UsageError(f"codes.{idle[0]}: each member of an ensemble has its own. Leave it out.")
+        return CodesStore(cache_at(**cache), **codes).alone()
     if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
         raise UsageError(
             f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
@@ -356,7 +370,7 @@ def plugins(*, show: str | None, check: str | None) -> None:
 
 
 def measure(
-    classifier: Classifier, images: ImageData, split: str, store: CodesStore
+    classifier: Classifier | Ensemble, images: ImageData, split: str, store: CodesStore
 ) -> tuple[dict[str, Any], pd.DataFrame, ImageData]:
     """Predict one split, or "all", of labelled images and compute the metrics.
 
@@ -366,18 +380,20 @@ def measure(
     Raises:
         TlkitError: the split is empty, or nothing in it can be read.
     """
+    from tlkit.classifier import predictions_table
     from tlkit.evaluation import evaluate as metrics_of
 
     rows = np.arange(len(images)) if split == "all" else images.rows(split)
     if len(rows) == 0:
         raise TlkitError(f"split={split}: {images.name} has no such images. Splits: {images.split_sizes()}.")
     part = replace(images.select(rows), split=np.full(len(rows), "test"))  # nothing is learned from them here
-    part = part.without(store.codes(classifier.backbone, part.images, classifier.taps).errors)
+    probabilities, errors = classifier.judge(part.images, store)
+    part = part.without(errors)
     if len(part) == 0:
         raise TlkitError(f"split={split}: not one of its {len(rows)} images can be read.")
-    predictions = classifier.predict(part.images, files=part.files, store=store)
-    probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    probabilities = probabilities[[row for row in range(len(rows)) if row not in errors]]
     measured = metrics_of(probabilities, part.labels, classifier.classes)
     metrics = {"split": split, "unreadable": len(part.unreadable), **measured}
+    predictions = predictions_table(classifier.classes, probabilities, {}, part.files)
     predictions.insert(1, "label", [part.classes[label] for label in part.labels])
     return metrics, predictions.drop(columns="error"), part

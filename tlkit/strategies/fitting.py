@@ -281,14 +281,18 @@ def _classifier(
     resources: Resources,
     training: Mapping[str, Any],
 ) -> Classifier:
-    from tlkit.classifier import Classifier
+    from tlkit.classifier import Classifier, Unseen
     from tlkit.heads import TrainedHead
+    from tlkit.heads.calibration import probabilities
 
     scores, labels = (best.logits.numpy(), best.labels.numpy()) if best else (np.empty((0, len(data.classes))), [])
     weight, bias = (parameter.detach().numpy() for parameter in (network.head.weight, network.head.bias))
     head = TrainedHead.of(weight, bias, scores, np.asarray(labels, dtype=np.int64))
     tuned = replace(backbone, module=network.module, weights=_provenance(backbone, network))
-    return Classifier(data.classes, tuned, ("pool",), head, dict(training), resources.store.recipe)
+    judged = data.rows("val")
+    files, said = tuple(data.files[row] for row in judged), probabilities(scores, head.temperature_)
+    unseen = Unseen(files, data.labels[judged], said.astype(np.float32)) if best else None
+    return Classifier(data.classes, tuned, ("pool",), head, dict(training), resources.store.recipe, unseen)
 
 
 def _provenance(backbone: Backbone, network: Network) -> Any:  # noqa: ANN401
