@@ -1,4 +1,4 @@
-"""SENet (Hu et al. 2017): blocks squeeze maps to their means, and weigh the maps by what two small layers make of them."""
+"""SENet (Hu et al. 2017): blocks squeeze maps to their means, and weigh the maps by what two layers make of them."""
 
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_timm
 

@@ -68,7 +68,7 @@ class GoogLeNet(Network):
         self.conv1 = convolution(3, 64, 7, 2)
         self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.norm1 = nn.LocalResponseNorm(5)
-        self.conv2 = nn.Sequential(convolution(64, 64, 1), convolution(64, 192, 3))
+        self.conv2 = nn.Sequential(OrderedDict(reduce=convolution(64, 64, 1), conv=convolution(64, 192, 3)))
         self.norm2 = nn.LocalResponseNorm(5)
         self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         for name, widths in MODULES.items():

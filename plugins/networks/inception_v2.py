@@ -66,7 +66,7 @@ class InceptionV2(Network):
             )
         )
         self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv2 = nn.Sequential(convolution(64, 64, 1), convolution(64, 192, 3))
+        self.conv2 = nn.Sequential(OrderedDict(reduce=convolution(64, 64, 1), conv=convolution(64, 192, 3)))
         self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         for name, (*widths, projection) in MODULES.items():
             self.add_module(name, inception(*widths, _pool(name, widths[0], projection)))
