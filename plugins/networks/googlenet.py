@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from tlkit_plugins.networks.interface import Network
 from torch import Tensor, nn
+
+from .interface import Network
 
 # Table 1, of each module: maps in, 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 MODULES: Mapping[str, tuple[int, int, int, int, int, int, int]] = {
@@ -127,7 +128,7 @@ class TorchvisionGoogLeNet(Network):
         self.num_classes, self.num_features = 1000, 1024
         for name, part in googlenet(weights=None, aux_logits=False, init_weights=True).named_children():
             self.add_module(name, part)
-        self.register_load_state_dict_pre_hook(_without_auxiliary)
+        self.register_load_state_dict_pre_hook(_without_auxiliary)  # type: ignore[no-untyped-call]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Turn (n, 3, 224, 224) into (n, 1024, 7, 7)."""

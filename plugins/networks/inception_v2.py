@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from tlkit_plugins.networks.googlenet import Branches
-from tlkit_plugins.networks.interface import Network
 from torch import Tensor, nn
+
+from .googlenet import Branches
+from .interface import Network
 
 # Figure 5, of each module: maps in, 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3, pool projection. Modules
 # without a 1x1 halve the map, and pass it through their pool. The figure prints projections of 128 maps for 4c and
@@ -32,7 +33,7 @@ def convolution(channels: int, maps: int, kernel: int, stride: int = 1) -> nn.Se
 
 
 def inception(
-    channels: int, one: int, reduce3: int, three: int, reduce5: int, double: int, pool: nn.Module
+    pool: nn.Module, channels: int, one: int, reduce3: int, three: int, reduce5: int, double: int
 ) -> Branches:
     """Return an inception module in which two 3x3 convolutions stand for the 5x5; without a 1x1 it has stride 2."""
     stride = 1 if one else 2
@@ -69,7 +70,8 @@ class InceptionV2(Network):
         self.conv2 = nn.Sequential(OrderedDict(reduce=convolution(64, 64, 1), conv=convolution(64, 192, 3)))
         self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         for name, (*widths, projection) in MODULES.items():
-            self.add_module(name, inception(*widths, _pool(name, widths[0], projection)))
+            pool = _pool(name, widths[0], projection)
+            self.add_module(name, inception(pool, *widths))
         self.fc = nn.Linear(1024, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:

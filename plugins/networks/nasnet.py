@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from timm.layers import ConvNormAct
+from timm.layers.conv_bn_act import ConvNormAct
 from timm.models.nasnet import CellStem0, CellStem1, FirstCell, NormalCell, ReductionCell0, ReductionCell1
-from tlkit_plugins.networks.interface import Network
 from torch import Tensor, nn
+
+from .interface import Network
 
 
 class NASNet(Network):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tlkit_plugins.networks.interface import Network
 from torch import Tensor, nn
+
+from .interface import Network
 
 
 class SqueezeNet(Network):

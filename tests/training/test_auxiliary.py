@@ -26,7 +26,7 @@ from tlkit.training.splitting import find_split
 from tlkit.training.trainer import train
 
 
-class Helped(Interface):
+class Helped(Interface):  # type: ignore[misc]
     """Three blocks, the first two of which have an auxiliary classifier."""
 
     auxiliary_weight = 0.3
