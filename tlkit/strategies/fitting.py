@@ -164,13 +164,15 @@ def _probe(backbone: Backbone, data: ImageData, resources: Resources, settings: 
 def _start_head(network: Network, probe: Classifier | None, seed: int) -> None:
     import torch
 
-    if probe is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            network.head.reset_parameters()
-        return
-    head: Any = probe.head
-    network.start_from(head.coef_, head.intercept_, head.temperature_)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for part in (network.head, *network.auxiliary.modules()):
+            reset: Any = getattr(part, "reset_parameters", None)
+            if reset is not None:
+                reset()
+    if probe is not None:
+        head: Any = probe.head
+        network.start_from(head.coef_, head.intercept_, head.temperature_)
 
 
 def _trained(
