@@ -38,7 +38,7 @@ def fractalnet(*, columns: int = 4, width: int = 64, column: int | None = None, 
     Args:
         columns: of each fractal; the deepest has 2**(columns - 1) convolutions. The paper has 1 to 6.
         width: maps of the first fractal, 64, or 16 in the paper's table of depths; the others have 2, 4, 8 and 8 times
-            as many. Codes have length 8 * width. The record, of parameters and operations, is that of 4 columns, 64 maps.
+            as many. Codes have length 8 * width. The record, of parameters and operations, is of 4 columns, 64 maps.
         column: the only one to run when it does not train, 1 (the shallowest) to `columns`; None for the whole network.
         weights: a .safetensors file, or a folder that holds model.safetensors, or None for random ones.
     """

@@ -78,10 +78,10 @@ class Fractal(nn.Module):
 
     def forward(self, x: Tensor, column: int | None = None) -> Tensor:
         """Return the output of one column alone, or of all, in training with a local drop-path."""
-        meetings = joins(len(self.columns))
+        columns = len(self.columns)
         if column is not None:
-            return self.along(x, [[column] if column in meeting else [] for meeting in meetings])
-        return self.along(x, [_survivors(meeting, self.drop) for meeting in meetings] if self.training else meetings)
+            return self.along(x, [[column] if column in meeting else [] for meeting in joins(columns)])
+        return self.along(x, local_paths(columns, self.drop) if self.training else joins(columns))
 
     def along(self, x: Tensor, paths: Sequence[Sequence[int]]) -> Tensor:
         """Return the output if each join has the inputs that `paths` names; what leads nowhere does not run.
@@ -124,7 +124,11 @@ def joins(columns: int) -> list[list[int]]:
     return [[column for column in range(columns) if row % (rows >> column) == 0] for row in range(1, rows + 1)]
 
 
+def local_paths(columns: int, drop: float) -> list[list[int]]:
+    """Return what is left of `joins` if each loses inputs with a probability, but never all (section 3, "Local")."""
+    return [_survivors(meeting, drop) for meeting in joins(columns)]
+
+
 def _survivors(inputs: list[int], drop: float) -> list[int]:
-    """Drop each input with a probability, but never all (section 3, "Local")."""
     kept = [one for one, chance in zip(inputs, torch.rand(len(inputs), device="cpu"), strict=True) if chance >= drop]
     return kept or [inputs[int(torch.randint(len(inputs), (), device="cpu"))]]
