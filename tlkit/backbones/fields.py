@@ -163,6 +163,19 @@ def merged(parts: Sequence[Seen], shapes: Sequence[Sequence[int]], after: Sequen
     return Seen(dims, Field((size[0], size[1]), (jump[0], jump[1])))
 
 
+def channels_last(seen: Seen, shape: Sequence[int]) -> tuple[tuple[int, ...], bool]:
+    """Return a shape with the channels last, as far as they are known, and whether it has positions.
+
+    >>> channels_last(image(224, 192, 3), (1, 3, 224, 192))
+    ((1, 224, 192, 3), True)
+    """
+    if seen.dims is None:
+        return tuple(shape), False
+    axes = [{axis for axis, _ in dim} for dim in seen.dims]
+    order = sorted(range(len(shape)), key=lambda dim: axes[dim] == {"c"})
+    return tuple(shape[dim] for dim in order), any(found & _SPACE for found in axes)
+
+
 def _is_map(dims: tuple[Dim, ...] | None) -> bool:
     """Tell whether dimensions are those of (n, C, H, W)."""
     if dims is None or len(dims) != 4:

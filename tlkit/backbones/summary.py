@@ -35,7 +35,7 @@ class Layer:
         kernel: Height and width of its window; None without one.
         stride: The same.
         padding: Rows above, below, columns left and right.
-        output: (C, H, W), (tokens, C) or (C,).
+        output: (H, W, C), (tokens, C) or (C,); as it is where nothing tells what is a channel.
         activations: Values that it puts out for one image; what follows in place adds none.
         weights: Learned factors.
         biases: Learned summands.
@@ -260,7 +260,6 @@ def _stages(backbone: Backbone, steps: list[Step]) -> list[str | None]:
 
 
 def _layer(step: Step, stage: str | None, taps: tuple[str, ...], counts: Mapping[str, int]) -> Layer:
-    has_space = len(step.shape) == 3 and prod(step.shape[1:]) > 1
     padding = step.padding
     return Layer(
         name=step.path,
@@ -275,7 +274,7 @@ def _layer(step: Step, stage: str | None, taps: tuple[str, ...], counts: Mapping
         other=sum(counts[name] for name in step.other),
         macs=step.macs,
         field=_size(step.field),
-        jump=step.field.jump if step.field is not None and has_space else None,
+        jump=step.field.jump if step.field is not None and step.spread else None,
         taps=taps,
         stage=stage,
     )

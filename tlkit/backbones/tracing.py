@@ -60,7 +60,8 @@ class Step:
     Attributes:
         path: Of the module that computes it.
         kind: What it computes, then what follows.
-        shape: Of its output, without the sample dimension.
+        shape: Of its output, without the sample dimension, channels last where they are known.
+        spread: Whether there are positions left in the output.
         field: What its values see.
         kernel: Height and width of its window; stride and padding likewise.
         macs: Multiply-adds.
@@ -72,6 +73,7 @@ class Step:
     path: str
     kind: list[str]
     shape: tuple[int, ...]
+    spread: bool
     field: Field | None
     kernel: Pair | None = None
     stride: Pair | None = None
@@ -103,7 +105,7 @@ class Tracer(TorchFunctionMode):
     def __init__(self, image: Tensor, names: Mapping[int, str], counter: FlopCounterMode) -> None:
         super().__init__()
         _, channels, height, width = image.shape
-        self.steps = [Step("", ["input"], tuple(image.shape[1:]), Field())]
+        self.steps = [Step("", ["input"], (height, width, channels), spread=True, field=Field())]
         self.path: list[str] = []
         self.peak = 0
         self._names = names  # id of a parameter → its name
@@ -181,7 +183,9 @@ class Tracer(TorchFunctionMode):
         seen: Seen,
     ) -> Step:
         path = self.path[-1] if self.path else ""
-        step = Step(path, [_kind(name, bound, shapes[0], tuple(output.shape))], tuple(output.shape[1:]), seen.field)
+        kind = [_kind(name, bound, shapes[0], tuple(output.shape))]
+        shape, spread = fields.channels_last(seen, tuple(output.shape))
+        step = Step(path, kind, shape[1:] if shape[0] == 1 else shape, spread, seen.field)  # windows are samples, too
         if name in _WINDOWS:
             step.kernel, step.stride, padding, _ = _window(name, bound)
             top, bottom, left, right = padding[0], padding[0], padding[1], padding[1]
