@@ -186,7 +186,10 @@ def write(found: Sequence[Listed], out: Path) -> list[Path]:
     tables = [out / f"backbones{suffix}" for suffix in _SUFFIXES]
     for path in tables:
         _write_table(found, path)
-    pictures = {"timeline": charts.timeline(), "accuracy": charts.bubbles([(x.name, x.record) for x in found if x.record])}
+    records = [(listed.name, listed.record) for listed in found if listed.record]
+    pictures = {"timeline": charts.timeline()}
+    if any(record.reference.top1 is not None for _, record in records):
+        pictures["accuracy"] = charts.bubbles(records)
     for name, figure in pictures.items():
         plots.save(figure, out / f"{name}.png")
     return [*tables, *(out / f"{name}.png" for name in pictures)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
-from math import cos, pi, sin
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,17 +72,21 @@ def bubbles(records: Sequence[tuple[str, Record]]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    drawn = [(name, record, record.reference.top1) for name, record in records if record.reference.top1 is not None]
-    figure = Figure(figsize=(11.0, 7.5), layout="constrained")
+    known = [(name, record) for name, record in records if record.reference.top1 is not None]
+    together: dict[tuple[float, ...], list[str]] = {}  # forms of one network have one claim
+    for name, record in known:
+        claim = record.reference
+        figures = (claim.macs or record.macs) / 1e9, claim.top1 or 0.0, claim.params or record.params, claim.year
+        near = next((key for key in together if key[:2] == figures[:2] and key[3] == figures[3]), figures)
+        together.setdefault(near, []).append(name)
+    x, y, params, years = np.array(list(together), dtype=float).reshape(-1, 4).T
+    area = _area(params)
+    figure = Figure(figsize=(12.5, 9.0), layout="constrained")
     axes = figure.add_subplot()
-    x = np.array([(record.reference.macs or record.macs) / 1e9 for _, record, _ in drawn])
-    y = np.array([accuracy for _, _, accuracy in drawn], dtype=float)
-    area = np.array([_area(record.reference.params or record.params) for _, record, _ in drawn])
-    years = np.array([record.reference.year for _, record, _ in drawn])
-    if drawn:
+    if known:
         dots = axes.scatter(x, y, s=area, c=years, cmap="viridis", alpha=0.55, edgecolors=_GREY, linewidths=0.6)
         bar = figure.colorbar(dots, ax=axes, label="year of the paper", fraction=0.03, pad=0.01)
-        bar.set_ticks(range(years.min(), years.max() + 1))
+        bar.set_ticks(range(int(years.min()), int(years.max()) + 1))
         axes.set_xlim(x.min() / 1.8, x.max() * 2.2)
         axes.set_ylim(y.min() - 3, y.max() + 3)
     axes.set_xscale("log")
@@ -94,25 +96,28 @@ def bubbles(records: Sequence[tuple[str, Record]]) -> Figure:
     axes.set(xlabel="multiply-adds of one image, thousand millions", ylabel="top-1 accuracy on ImageNet, %")
     axes.set_title("Accuracy, operations, parameters, as published (after Canziani et al. 2017)", fontsize=11)
     axes.grid(alpha=0.3)
-    left = len(records) - len(drawn)
+    left = len(records) - len(known)
     without = f"; {left} networks without a published top-1 accuracy are left out" if left else ""
-    note = f"{len(drawn)} networks; how each was measured, one crop or ten, is the paper's choice{without}"
+    note = f"{len(known)} networks; how each was measured, one crop or ten, is the paper's choice{without}"
     figure.supxlabel(note, fontsize=8, color=_GREY)
     _area_legend(axes)
-    label(axes, np.column_stack([x, y]) if drawn else np.empty((0, 2)), [name for name, _, _ in drawn], np.sqrt(area) / 2)
+    label(axes, np.column_stack([x, y]), [", ".join(names) for names in together.values()], np.sqrt(area) / 2)
     return figure
 
 
-def _area(params: float) -> float:
-    """Area of a bubble in square points."""
+def _area(params: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area of bubbles in square points, as matplotlib takes it: that of the square around them."""
     return 8 * params / 1e6 + 12
 
 
 def _area_legend(axes: Axes) -> None:
-    sizes = (1e6, 10e6, 50e6, 150e6)
-    handles = [axes.scatter([], [], s=_area(n), color="#BBBBBB", edgecolors=_GREY, label=f"{n / 1e6:g} M") for n in sizes]
+    sizes = np.array([1e6, 10e6, 50e6, 150e6])
+    handles = [
+        axes.scatter([], [], s=area, color="#BBBBBB", edgecolors=_GREY, label=f"{params / 1e6:g} M")
+        for area, params in zip(_area(sizes), sizes, strict=True)
+    ]
     axes.legend(
-        handles=handles, title="parameters", loc="lower right", labelspacing=2.2, borderpad=1.8, handletextpad=2.2, fontsize=8
+        handles=handles, title="parameters", loc="lower right", labelspacing=2.6, borderpad=2.2, handletextpad=2.2, fontsize=8
     )
 
 
@@ -123,7 +128,7 @@ def label(
     radii: NDArray[np.float64],
     avoid: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write names beside points, none over another, a point's centre or the border; a line leads to distant ones.
+    """Write names beside points: none over another or the border, and, where there is room, none over a point or a line.
 
     Args:
         axes: of a figure that is otherwise complete: what it shows must not move any more.
@@ -141,44 +146,72 @@ def label(
     figure.set_layout_engine("none")  # what was laid out stays
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     scale = figure.dpi / 72
-    inside = axes.get_window_extent(renderer)
-    centres = axes.transData.transform(points) if len(points) else points
-    taken = [text.get_window_extent(renderer).extents for text in axes.texts]
+    frame = axes.get_window_extent(renderer).extents
+    centres, reach = axes.transData.transform(points), radii * scale
     legend = axes.get_legend()
-    taken += [legend.get_window_extent(renderer).extents] if legend is not None else []
-    middle = 3 * scale
-    taken += [np.array([x - middle, y - middle, x + middle, y + middle]) for x, y in centres]
-    if avoid is not None:
-        taken += [np.array([x - 1, y - 1, x + 1, y + 1]) for x, y in axes.transData.transform(avoid)]
-    for row in np.argsort(-centres[:, 1], kind="stable") if len(points) else ():
+    written = [artist.get_window_extent(renderer).extents for artist in (*axes.texts, *([legend] if legend else []))]
+    bubbles = np.column_stack([centres - 0.75 * reach[:, None], centres + 0.75 * reach[:, None]])
+    lines = [np.empty((0, 4)) if avoid is None else _dots(axes.transData.transform(avoid))]
+    for row in np.argsort(-centres[:, 1], kind="stable"):
         text = axes.annotate(
             names[row], points[row], xytext=(0, 0), textcoords="offset points", fontsize=8, ha="center", va="center",
-            arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}, parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
+        text.set_parse_math(False)
         size = text.get_window_extent(renderer)
         half = np.array([size.width / 2 + 2, size.height / 2 + 1])
-        for offset in _around(radii[row] * scale, half):
-            box = np.concatenate([centres[row] + offset - half, centres[row] + offset + half])
-            fits = box[0] >= inside.x0 and box[1] >= inside.y0 and box[2] <= inside.x1 and box[3] <= inside.y1
-            if fits and not any(_overlap(box, other) for other in taken):
-                break
+        offset, line = _place(centres[row], reach[row], half, frame, np.array(written).reshape(-1, 4), bubbles, np.concatenate(lines))
         text.set_position(tuple(offset / scale))
-        if np.hypot(*(np.abs(offset) - half).clip(0)) < radii[row] * scale + 4 and text.arrow_patch is not None:
+        if not len(line) and text.arrow_patch is not None:
             text.arrow_patch.set_visible(False)
-        taken.append(box)
+        written.append(np.concatenate([centres[row] + offset - half, centres[row] + offset + half]))
+        lines.append(line)
 
 
-def _around(radius: float, half: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Yield where a label may stand, seen from its point: right, above, below, left, and farther and farther away."""
-    for ring in count():
-        if ring > 60:
-            return
-        away = radius + 2 + 6 * ring
-        for step in range(16):
-            angle = pi / 8 * (step // 2 + step % 2) * (1 if step % 2 else -1)
-            way = np.array([cos(angle), sin(angle)])
-            yield way * away + half * np.clip(1.5 * way, -1, 1)
+def _place(
+    centre: NDArray[np.float64],
+    reach: float,
+    half: NDArray[np.float64],
+    frame: NDArray[np.float64],
+    written: NDArray[np.float64],
+    bubbles: NDArray[np.float64],
+    lines: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Choose where a label stands, seen from its point, and return the boxes that its line covers, if it needs one.
+
+    Nearer is better; a bubble or a line that is covered counts as much as some distance, a line through a name as more.
+    """
+    angles = np.array([0, 1, -1, 7, -7, 2, -2, 6, -6, 3, -3, 5, -5, 4, -4, 8]) * np.pi / 8
+    ways = np.column_stack([np.cos(angles), np.sin(angles)])
+    best, cost, line = np.zeros(2), np.inf, np.empty((0, 4))
+    for away in reach + 2 + 6 * np.arange(60):
+        if away - reach > cost:
+            break
+        for turn, way in enumerate(ways):
+            offset = way * away + half * np.clip(1.5 * way, -1, 1)
+            box = np.concatenate([centre + offset - half, centre + offset + half])
+            if (box[:2] < frame[:2]).any() or (box[2:] > frame[2:]).any() or _overlaps(box, written).any():
+                continue
+            far = np.hypot(*(np.abs(offset) - half).clip(0)) - reach
+            found = _line(centre, offset, half) if far > 6 else np.empty((0, 4))
+            through = sum(_overlaps(name, found).any() for name in written)
+            covered = 22 * _overlaps(box, bubbles).sum() + min(3 * _overlaps(box, lines).sum(), 15)
+            total = away - reach + 0.3 * turn + covered + 40 * through
+            if total < cost:
+                best, cost, line = offset, total, found
+    return best, line
 
 
-def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
-    return bool(one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3])
+def _line(centre: NDArray[np.float64], offset: NDArray[np.float64], half: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cover the line from a point to its label with small boxes, (n, 4)."""
+    end = 1 - min(half / np.maximum(np.abs(offset), 1e-9))
+    return _dots(centre + np.linspace(0, max(end, 0.0), 30)[:, None] * offset)
+
+
+def _dots(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([places - 1, places + 1])
+
+
+def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1)
+    return found

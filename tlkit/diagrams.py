@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tlkit.backbones.summary import Layer, Summary
 
-_MOST = 24  # boxes side by side
+_MOST = 28  # boxes side by side
 # Okabe and Ito (2008), lightened.
 _COLOURS = {
     "image": "#DDDDDD",
@@ -88,7 +88,7 @@ def blocks(layers: Sequence[Layer]) -> list[Block]:
     """
     deepest = max(layer.name.count(".") + 1 for layer in layers)
     ways: list[Callable[[Layer], str]] = [lambda layer, d=d: _prefix(layer.name, d) for d in range(deepest, 0, -1)]  # type: ignore[misc]
-    for key in (*ways, lambda layer: layer.stage or ""):
+    for key in (*ways, lambda layer: layer.stages[0] if layer.stages else ""):
         grouped = [list(group) for _, group in groupby(layers, key=key)]
         found = [_block(group, key(group[0])) for group in grouped]
         if len(found) <= _MOST:

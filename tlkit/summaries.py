@@ -113,11 +113,11 @@ def _narrow(measured: Summary) -> Table:
     table.add_column("layer", overflow="fold")
     for name in ("output", "values", *learned, "MACs", "field", "jump"):
         table.add_column(name, justify="right", no_wrap=True)
-    stage = None
+    stages: tuple[str, ...] = ()
     for layer, row in zip(measured.layers, rows(measured), strict=True):
-        if layer.stage not in (stage, None, layer.name):
-            table.add_row(f"[bold]{escape(_tail(f'stage {layer.stage}'))}[/bold]")
-        stage = layer.stage
+        if layer.stages not in (stages, (), (layer.name,)):
+            table.add_row(f"[bold]{escape(_tail(f'stage {row["stage"]}'))}[/bold]")
+        stages = layer.stages
         kind, *follows = layer.kind.split(" + ")
         what = [_tail(layer.name), ", ".join([_worded(kind, row), *follows]), *(_tail(f"tap {x}") for x in layer.taps)]
         numbers = [layer.activations, *(getattr(layer, name) for name in learned), layer.macs]
@@ -157,7 +157,7 @@ def rows(measured: Summary) -> list[dict[str, Any]]:
             "field": layer.field if isinstance(layer.field, str) else _by(layer.field),
             "jump": _one(layer.jump),
             "taps": " ".join(layer.taps) or None,
-            "stage": layer.stage,
+            "stage": ", ".join(layer.stages) or None,
         }
         for layer in measured.layers
     ]

@@ -163,6 +163,15 @@ def merged(parts: Sequence[Seen], shapes: Sequence[Sequence[int]], after: Sequen
     return Seen(dims, Field((size[0], size[1]), (jump[0], jump[1])))
 
 
+def lasting(after: Seen, before: Sequence[Seen]) -> Seen:
+    """Let what is made of values that see the whole image see it, too, whatever happens to them."""
+    fields = [seen.field for seen in before if seen.field is not None]
+    whole = [field for field in fields if field.size == (inf, inf)]
+    if after.field is not None or not whole or len(fields) < len(before):
+        return after
+    return replace(after, field=whole[0])
+
+
 def channels_last(seen: Seen, shape: Sequence[int]) -> tuple[tuple[int, ...], bool]:
     """Return a shape with the channels last, as far as they are known, and whether it has positions.
 

@@ -45,7 +45,8 @@ class Layer:
             like has mixed positions, so that arithmetic does not tell.
         jump: Distance of the fields of two neighbours, in pixels; None likewise, and where no space is left.
         taps: Names of the taps that take this output.
-        stage: The stage that its parameters are frozen or trained with; "classifier" after the last.
+        stages: What its parameters are frozen or trained with, "classifier" after the last; more than one where the
+            normalisation that follows belongs to a stage of its own.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Layer:
     field: Pair | Literal["image"] | None
     jump: Pair | None
     taps: tuple[str, ...]
-    stage: str | None
+    stages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _measured(network: nn.Module, backbone: Backbone, size: tuple[int, int, int]
     return Summary(
         backbone=backbone.name,
         input_size=size,
-        layers=tuple(_layer(step, stage, taps.get(n, ()), counts) for n, (step, stage) in enumerate(rows)),
+        layers=tuple(_layer(step, stages, taps.get(n, ()), counts) for n, (step, stages) in enumerate(rows)),
         unused=sum(counts.values()) - sum(counts[name] for name in used),
         peak=tracer.peak,
         kept=kept,
@@ -240,8 +241,8 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _stages(backbone: Backbone, steps: list[Step]) -> list[str | None]:
-    """Name the stage of each step: that of its parameters, or of its module's; else that of the step before it."""
+def _stages(backbone: Backbone, steps: list[Step]) -> list[tuple[str, ...]]:
+    """Name the stages of each step: that of its parameters, or of its module's; else that of the step before it."""
     stage_of = {name: stage.name for stage in backbone.stages for name in stage.parameters}
     stage_of |= dict.fromkeys(classifier_parameters(backbone.module), "classifier")
     below: dict[str, set[str]] = {}
@@ -249,17 +250,18 @@ def _stages(backbone: Backbone, steps: list[Step]) -> list[str | None]:
         parts = name.split(".")
         for depth in range(1, len(parts)):
             below.setdefault(".".join(parts[:depth]), set()).add(stage)
-    stages: list[str | None] = []
+    stages: list[tuple[str, ...]] = []
     for step in steps:
         own = [stage_of[name] for name in (*step.weights, *step.biases)]
         around = below.get(step.path, set())
-        if not own:
-            own = list(around) if len(around) == 1 else [stage_of[name] for name in step.other]
-        stages.append(own[0] if own else stages[-1] if stages else None)
-    return stages
+        own = own or (list(around) if len(around) == 1 else [])
+        own += [stage_of[name] for name in step.other]
+        stages.append(tuple(dict.fromkeys(own)) or (stages[-1][:1] if stages else ()))
+    first = {names[0] for names in stages if names}
+    return [(*names[:1], *(name for name in names[1:] if name not in first)) for names in stages]
 
 
-def _layer(step: Step, stage: str | None, taps: tuple[str, ...], counts: Mapping[str, int]) -> Layer:
+def _layer(step: Step, stages: tuple[str, ...], taps: tuple[str, ...], counts: Mapping[str, int]) -> Layer:
     padding = step.padding
     return Layer(
         name=step.path,
@@ -276,7 +278,7 @@ def _layer(step: Step, stage: str | None, taps: tuple[str, ...], counts: Mapping
         field=_size(step.field),
         jump=step.field.jump if step.field is not None and step.spread else None,
         taps=taps,
-        stage=stage,
+        stages=stages,
     )
 
 

@@ -156,6 +156,7 @@ class Tracer(TorchFunctionMode):
         learned = self._claim(name, bound, args, kwargs)
         padded = tuple(args[1] if len(args) > 1 else kwargs["pad"]) if name == "pad" else ()
         seen = [_seen(name, bound, args, kwargs, traces, shapes, tuple(output.shape)) for output in outputs]
+        seen = [fields.lasting(what, [trace.seen for trace in traces]) for what in seen]
         number = traces[0].step
         if name not in _SILENT:
             same = len({trace.step for trace in traces}) == 1 and tuple(outputs[0].shape) in shapes
