@@ -29,6 +29,8 @@ COMMANDS = {
     "extract": "write CNN codes of images to files",
     "codes": "list, show, prune or verify what is kept of codes",
     "plugins": "list, describe and check the installed plugins",
+    "backbones": "list the documented networks, from oldest to newest",
+    "summary": "print a network layer by layer",
 }
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
 
@@ -138,6 +140,8 @@ def _understood(command: str, words: list[str]) -> list[str]:
 
     sweeps = bool({"-m", "--multirun"} & set(words))
     words = _codes_words(words) if command == "codes" else words
+    words = _pattern_words(words) if command == "backbones" else words
+    words = [word.removeprefix("data.") for word in words] if command == "summary" else words
     words = _resuming(words) if command == "fit" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
@@ -191,6 +195,12 @@ def _codes_words(words: list[str]) -> list[str]:
     keys = iter(("action", "id"))
     spelled = [word if "=" in word or word.startswith("-") else f"{next(keys, 'id')}={word}" for word in words]
     return [f"id='{word.removeprefix('id=')}'" if word.startswith("id=") else word for word in spelled]
+
+
+def _pattern_words(words: list[str]) -> list[str]:
+    """Let `tlkit backbones resnet*` mean pattern='resnet*': no expression of Hydra's."""
+    spelled = [word if "=" in word or word.startswith("-") else f"pattern={word}" for word in words]
+    return [f"pattern='{word.removeprefix('pattern=')}'" if word.startswith("pattern=") else word for word in spelled]
 
 
 def _close_log() -> None:

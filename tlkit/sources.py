@@ -102,3 +102,23 @@ def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
     with progress(f"loading {settings['name']}"):
         backbone: Backbone = registry.build("backbone", settings)
     return backbone
+
+
+def without_weights(settings: Mapping[str, Any]) -> Backbone:
+    """Build the backbone that the settings name with shapes only, on torch's "meta" device, where that can be."""
+    import torch
+
+    own = {**settings, "weights": None} if "weights" in _accepted(settings["name"]) else settings
+    with progress(f"building {settings['name']}"):
+        try:
+            with torch.device("meta"):
+                backbone: Backbone = registry.build("backbone", own)
+        except TlkitError:
+            raise
+        except Exception:  # it computes with its numbers while it is built
+            backbone = registry.build("backbone", own)
+    return backbone
+
+
+def _accepted(name: str) -> set[str]:
+    return set(signature(registry.get("backbone", name)).parameters)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tlkit import combine, ranks, registry, results, runs, validate
+from tlkit.backbone_list import backbones
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.summaries import summary
 from tlkit.training.loggers import Name
 from tlkit.training.settings import check_sharing
 
@@ -65,6 +67,8 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         "extract": extract,
         "codes": codes,
         "plugins": plugins,
+        "backbones": backbones,
+        "summary": summary,
     }
     validate.check(functions[command], config)
     with ranks.joined() if command in _SHARED else nullcontext():
