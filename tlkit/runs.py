@@ -31,8 +31,9 @@ from tlkit.training import CHECKPOINT, LOGS
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
 _FOLDERS = (MODEL, LOGS)
-_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "index.parquet")
-_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
+_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "index.parquet", "leaderboard.csv", "pairs.csv")
+_COMPARED = ("comparison.json", "comparison.md")
+_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES, *_COMPARED)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
 _PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tlkit import ranks, registry, results, runs, validate
+from tlkit.comparison import compare
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
 from tlkit.progress import progress
@@ -61,6 +62,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
+        "compare": compare,
         "codes": codes,
         "plugins": plugins,
     }
