@@ -215,7 +215,7 @@ def _compare_words(words: list[str]) -> list[str]:
 
 def _is_path(word: str) -> bool:
     """Tell whether a word is neither an option nor a setting."""
-    setting = re.match(r"[~+]*[A-Za-z_][\w.]*(/\w+)?=", word)
+    setting = re.match(r"[~+]*([A-Za-z_][\w.]*|hydra/\w+)=", word)
     return not word.startswith("-") and (setting is None or Path(word).is_dir())
 
 
