@@ -115,7 +115,9 @@ def _nothing(known: Sequence[Listed], **asked: Any) -> str:  # noqa: ANN401
     words = " ".join(f"{key}={value}" for key, value in asked.items() if value is not None)
     names = [listed.name for listed in known]
     families = sorted({listed.record.family for listed in known if listed.record})
-    hint = did_you_mean(str(asked["pattern"] or "").strip("*"), names) + did_you_mean(str(asked["family"] or ""), families)
+    hint = did_you_mean(str(asked["pattern"] or "").strip("*"), names) + did_you_mean(
+        str(asked["family"] or ""), families
+    )
     return f"{words}: no installed backbone is like that.{hint} Families: {', '.join(families)}."
 
 

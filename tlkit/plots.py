@@ -232,13 +232,13 @@ def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float
             axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
 
 
-def _drawable(names: Iterable[str]) -> tuple[list[str], list[str]]:
+def _drawable(names: Iterable[str], longest: int = _LONGEST_NAME) -> tuple[list[str], list[str]]:
     """Return the names as they can be drawn here, and the font families to draw them with.
 
     Letters that the default font lacks are looked for in the installed fonts. A name with letters that no font has is
     numbered, so that it can still be told from the others.
     """
-    texts = [_shortened("".join(c if c.isprintable() else " " for c in name)) for name in names]
+    texts = [_shortened("".join(c if c.isprintable() else " " for c in name), longest) for name in names]
     fonts, missing = _fonts(set("".join(texts)))
     drawn = [
         f"{number} " + "".join("□" if c in missing else c for c in text) if missing & set(text) else text
@@ -272,13 +272,13 @@ def _letters(font: str) -> set[str]:
         return set()
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, longest: int = _LONGEST_NAME) -> str:
     """Cut the middle out: numbered names often differ at the end.
 
     >>> _shortened("northern_short_tailed_shrew_07")
     'northern_sho…ed_shrew_07'
     """
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]}…{name[1 - _LONGEST_NAME // 2 :]}"
+    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[1 - longest // 2 :]}"
 
 
 def _columns(text: str) -> int:

@@ -34,8 +34,11 @@ from tlkit.training import CHECKPOINT, LOGS
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
 PROBABILITIES = "probabilities.parquet"
 _FOLDERS = (MODEL, LOGS)
-_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "members.csv", "index.parquet", PROBABILITIES)
-_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
+_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "members.csv", "leaderboard.csv", "pairs.csv")
+_PARQUET = ("index.parquet", PROBABILITIES)
+_COMPARED = ("comparison.json", "comparison.md")
+_FIXED = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json")
+_NAMES = (*_FIXED, *_TABLES, *_PARQUET, *_COMPARED)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
 _PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)

@@ -17,6 +17,7 @@ import numpy as np
 
 from tlkit import combine, ranks, registry, results, runs, validate
 from tlkit.backbone_list import backbones
+from tlkit.comparison import compare
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
 from tlkit.progress import progress
@@ -65,6 +66,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
+        "compare": compare,
         "codes": codes,
         "plugins": plugins,
         "backbones": backbones,
