@@ -24,7 +24,7 @@ LAYERS = [
     ["strategies", "evaluation"],
     ["runs", "plugin_list", "plots"],
     ["sources", "results"],
-    ["lr_find"],
+    ["lr_find", "visualize"],
     ["workflow"],
     ["api", "estimators"],
     ["cli"],

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "measure a saved run on labelled images",
     "predict": "label images with a saved run",
     "extract": "write CNN codes of images to files",
+    "visualize": "draw filters, deconvnet projections, and what predictions are based on",
     "codes": "list, show, prune or verify what is kept of codes",
     "plugins": "list, describe and check the installed plugins",
 }

@@ -31,7 +31,7 @@ from tlkit.training import CHECKPOINT, LOGS
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
 _FOLDERS = (MODEL, LOGS)
-_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "index.parquet")
+_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "deconvnet.csv", "index.parquet")
 _NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")

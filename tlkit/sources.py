@@ -1,4 +1,4 @@
-"""What the settings of a command name: labelled images, and a network."""
+"""What the settings of a command name: labelled images, a network, and where codes for predictions come from."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tlkit.progress import progress
 
 if TYPE_CHECKING:
     from tlkit.backbones import Backbone
+    from tlkit.classifier import Classifier
+    from tlkit.codes import CodesStore
     from tlkit.data import ImageData
 
 log = logging.getLogger(__name__)
@@ -102,3 +104,19 @@ def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
     with progress(f"loading {settings['name']}"):
         backbone: Backbone = registry.build("backbone", settings)
     return backbone
+
+
+def prediction_store(classifier: Classifier, codes: Mapping[str, Any], cache: Mapping[str, Any]) -> CodesStore:
+    """Return a store that makes codes as the classifier learned on them, but for settings that may differ.
+
+    Raises:
+        UsageError: another pooling.
+    """
+    from tlkit.codes import CodesStore, cache_at
+
+    if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
+        raise UsageError(
+            f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
+            "knows nothing else. Leave it out."
+        )
+    return CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
