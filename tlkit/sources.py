@@ -41,7 +41,7 @@ def new_data(settings: Mapping[str, Any]) -> ImageData:
     own, shared = _parted(settings)
     if idle := sorted(shared.keys() - {"on_error"}):
         raise UsageError(
-            f"data.{idle[0]}: evaluate splits and fits nothing; split=test, val, train or all says what to measure."
+            f"data.{idle[0]}: nothing is fitted or split here; split=test, val, train or all says what to measure."
         )
     images: ImageData = registry.build("data", own)
     places = np.full(len(images), "test") if images.split is None else images.split

@@ -1,4 +1,4 @@
-"""Where the evidence for a class is: Grad-CAM and guided back-propagation, by captum, for any classifier with a gradient."""
+"""Where the evidence for a class is: Grad-CAM and guided back-propagation, by captum, for any differentiable score."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Scores:
     device: torch.device
 
     def __call__(self, batch: Tensor) -> Tensor:
+        """Return the scores of a batch."""
         return self.function(batch)
 
 
@@ -66,9 +67,10 @@ def _rowwise(codes: Tensor, scale: Scale, parts: Sequence[int] | None) -> Tensor
     """Do what `tlkit.heads.scaling.rowwise` does, with gradients."""
     if scale not in ("l2", "power"):
         return codes
-    each = codes.split(list(parts), dim=1) if parts else [codes]
+    each = torch.split(codes, list(parts), dim=1) if parts else (codes,)
     scaled = [_unit(_root(part) if scale == "power" else part) for part in each]
-    return torch.cat(scaled, dim=1) * len(each) ** -0.5
+    share: float = len(each) ** -0.5
+    return torch.cat(scaled, dim=1) * share
 
 
 def _root(codes: Tensor) -> Tensor:
@@ -144,8 +146,8 @@ def grad_cam(
             handle.remove()
         if found.any():
             break
-    large = LayerAttribution.interpolate(found.detach(), tuple(batch.shape[2:]), "bilinear")
-    return tap, large[:, 0].clamp(min=0).float().cpu().numpy()
+    large = LayerAttribution.interpolate(found.detach().clamp(min=0), tuple(batch.shape[2:]), "bilinear")
+    return tap, large[:, 0].float().cpu().numpy()
 
 
 class _Maps(nn.Module):
@@ -154,7 +156,7 @@ class _Maps(nn.Module):
     def __init__(self, tap: Tap, input_size: tuple[int, int, int]) -> None:
         super().__init__()
         self.tap = tap
-        self.grid = _grid(tap, input_size)
+        self.grid = _grid(tap, input_size) or (1, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.clone()
@@ -170,14 +172,18 @@ class _Maps(nn.Module):
         return self._seen(output)
 
     def _seen(self, output: Tensor) -> Tensor:
-        if self.tap.layout == "NHWC":
-            return self(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).clone()
+        seen: Tensor  # a copy, as what follows may work in place
         if self.tap.layout == "NCHW":
-            return self(output).clone()  # what follows may work in place
-        height, width = self.grid or (1, 1)
-        prefix = output.shape[1] - height * width
-        maps = self(output[:, prefix:].transpose(1, 2).unflatten(2, (height, width)))
-        return torch.cat([output[:, :prefix], maps.flatten(2).transpose(1, 2)], dim=1)
+            seen = self(output).clone()
+        elif self.tap.layout == "NHWC":
+            seen = self(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).clone()
+        else:
+            n, length, channels = output.shape
+            height, width = self.grid
+            prefix = length - height * width
+            maps = self(output[:, prefix:].transpose(1, 2).reshape(n, channels, height, width))
+            seen = torch.cat([output[:, :prefix], maps.flatten(2).transpose(1, 2)], dim=1)
+        return seen
 
 
 def guided(

@@ -63,21 +63,23 @@ def visualize(
 
     what = what or _suggested(run, tap, data or images)
     _check(what, run=run, backbone=backbone, data=data, images=images, split=split, tap=tap, weights=weights)
+    if most < 1:
+        raise UsageError(f"most={most}: give a positive number of images.")
     source = runs.find(run) if run else None
     classifier = Classifier.load(source / runs.MODEL, weights) if source else None
-    network = classifier.backbone if classifier else build_backbone(backbone or {}, seed)
     data = data and {key: lasting(key, value) for key, value in data.items()}
     given = {"run": run, "backbone": backbone, "data": data, "images": images, "split": split}
     record = {**given, "what": what, "tap": tap, "maps": maps, "most": most, "codes": codes, "seed": seed}
+    classes = classifier.classes if classifier and what == "gradcam" else None
+    places = split or ("all" if what == "deconvnet" else None)
+    pictures = None if what == "filters" else find_pictures(source, classes, data, images, places)
+    network = classifier.backbone if classifier else build_backbone(backbone or {}, seed)
     with runs.directory(_folder(out, source, network.name, what), record) as folder:
-        if what == "filters":
+        if pictures is None:
             paths = _filters(network, folder)
-        elif what == "deconvnet":
-            pictures = find_pictures(source, None, data, images, split or "all")
+        elif classifier is None or what == "deconvnet":
             paths = _deconvnet(network, pictures, tap, maps, codes, cache, folder)
         else:
-            assert classifier is not None
-            pictures = find_pictures(source, classifier.classes, data, images, split)
             paths = _gradcam(classifier, pictures, tap, most, codes, cache, folder)
     print("\n".join(f"results: {runs.short(path)}" for path in paths))
     return paths
@@ -100,8 +102,6 @@ def _check(what: What, **given: Any) -> None:  # noqa: ANN401
         raise UsageError(f"{idle[0]}: what=filters draws weights and looks at no images. Leave it out.")
     if what == "gradcam" and not given["run"]:
         raise UsageError("what=gradcam: it needs a classifier, run=RUN. tlkit fit makes one.")
-    if what == "deconvnet" and not (given["run"] or given["data"] or given["images"]):
-        raise UsageError("what=deconvnet: give images to look through, data=NAME or images=FOLDER.")
     if given["split"] and given["images"]:
         raise UsageError("split: images=… have none. Leave it out.")
 
@@ -120,7 +120,7 @@ def _filters(network: Backbone, folder: Path) -> list[Path]:
 
     filters = first_layer(network)
     print(filters.report())
-    title = f"{network.name}{_random(network)}, {filters.report()}"
+    title = f"{network.name}{_random(network)}\n{filters.report()}"
     path = folder / "filters.png"
     plots.save(pages.filter_grid(filters.weights, filters.dead, title), path)
     return [path]
@@ -145,7 +145,8 @@ def _deconvnet(
     pictures.tell_unreadable(found.errors)
     records = [{**row, "file": tables.printable(pictures.files[row["image"]])} for row in found.units]
     tables.write(pd.DataFrame(records).drop(columns="image"), folder / "deconvnet.csv")
-    title = f"{network.name}{_random(network)}, tap {found.tap}: what its maps respond to most in {len(pictures.files):,} images"
+    n = len(pictures.files) - len(found.errors)
+    title = f"{network.name}{_random(network)}, tap {found.tap}: what its maps respond to most in {n:,} images"
     paths = []
     for start in range(0, len(found.panels), pages.MAPS):
         path = folder / f"deconvnet-{start // pages.MAPS + 1:02}.png"
@@ -170,7 +171,7 @@ def _gradcam(
 
     store = prediction_store(classifier, codes, cache)
     predictions = classifier.predict(pictures.images, files=pictures.files, store=store)
-    pictures.tell_unreadable({row: str(why) for row, why in predictions["error"].dropna().items()})
+    pictures.tell_unreadable({row: why for row, why in enumerate(predictions["error"]) if why is not None})
     order = ordered(predictions, pictures.truths)
     if not order:
         raise TlkitError(f"not one of the {len(pictures.files)} images can be read.")

@@ -41,7 +41,7 @@ def strongest(codes: Rows | NDArray[np.float32], most: int = 9) -> tuple[NDArray
         numbers = np.broadcast_to((start + known)[:, None], (len(known), d))
         values, rows = np.concatenate([values, block[known]]), np.concatenate([rows, numbers])
         order = np.argsort(-values, axis=0, kind="stable")[:most]
-        values, rows = (np.take_along_axis(column, order, axis=0) for column in (values, rows))
+        values, rows = np.take_along_axis(values, order, axis=0), np.take_along_axis(rows, order, axis=0)
     return rows, values
 
 
@@ -53,14 +53,16 @@ class Projections:
         signals: (n, C, H, W) float32, in the input of the network.
         positions: (n,) of the units in the map, counted row by row.
         values: (n,) activations of the units.
-        relus: how many ReLUs the pass met.
-        beyond: what it met that the paper does not speak of, where signals go back as gradients do.
+        width: of the map.
+        switches: whether the pass met max-pooling; without it projections do not depend on the image.
+        beyond: what the pass met that the paper does not speak of, where signals go back as gradients do.
     """
 
     signals: NDArray[np.float32]
     positions: NDArray[np.int64]
     values: NDArray[np.float32]
-    relus: int
+    width: int
+    switches: bool
     beyond: tuple[str, ...]
 
 
@@ -83,6 +85,12 @@ def project(module: nn.Module, batch: Tensor, tap: Tap, channel: int) -> Project
         alone = torch.zeros_like(output)
         alone[torch.arange(len(batch)), channel, positions] = values
         (signals,) = torch.autograd.grad(output, images, alone)
+    height, width = batch.shape[2:]
     return Projections(
-        signals.cpu().numpy(), positions.cpu().numpy(), values.cpu().numpy(), rule.relus, tuple(rule.others)
+        signals=signals.cpu().numpy(),
+        positions=positions.cpu().numpy(),
+        values=values.cpu().numpy(),
+        width=max(1, round((output.shape[2] * width / height) ** 0.5)),
+        switches=rule.pools > 0,
+        beyond=tuple(rule.others),
     )

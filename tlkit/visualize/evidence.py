@@ -106,6 +106,7 @@ def _caption(classifier: Classifier) -> str:
     also = "" if views == 1 else " Probabilities are means over several views; the maps are of the plain one."
     head = type(classifier.head).__name__
     return (
-        f"Evidence for the score of a class ({head} on {' + '.join(classifier.taps)}), before the softmax. Grad-CAM: Selvaraju "
-        f"et al. 2017, each map in a scale of its own. Guided backprop: Springenberg et al. 2015, of the predicted class.{also}"
+        f"Evidence for the score of a class ({head} on {' + '.join(classifier.taps)}), before the softmax. "
+        "Grad-CAM: Selvaraju et al. 2017, each map in a scale of its own. "
+        f"Guided backprop: Springenberg et al. 2015, of the predicted class.{also}"
     )

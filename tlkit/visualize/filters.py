@@ -72,12 +72,17 @@ def first_layer(backbone: Backbone) -> Filters:
             stride = (layer.stride[0], layer.stride[1])
             return Filters(path, weights if scale is None else weights * scale, stride, scale is not None)
     raise TlkitError(
-        f"{backbone.name} has no convolution of the image itself ({channels} channels), so no filters that can be shown."
+        f"{backbone.name} has no convolution of the image itself ({channels} channels), so no filters to show."
     )
 
 
 def _leaves(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((path, part) for path, part in module.named_modules() if not any(part.children()))
+    """Yield the layers; timm's BatchNorm holds its activation as a part of itself."""
+    from torch import nn
+
+    for path, part in module.named_modules():
+        if isinstance(part, nn.BatchNorm2d) or not any(part.children()):
+            yield path, part
 
 
 def _scale(layer: nn.Module | None, channels: int) -> NDArray[np.float32] | None:

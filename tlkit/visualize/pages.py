@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
     Bytes = NDArray[np.uint8]
+    Cells = NDArray[Any]
 
 MAPS, ROWS = 4, 6  # of a page
 _ORANGE = "#D55E00"
@@ -57,7 +58,7 @@ def filter_grid(weights: Floats, dead: NDArray[np.int64], title: str) -> Figure:
             box.set(edgecolor=_ORANGE, linewidth=2)
             axes[0, 0].add_patch(box)
     axes[0, 0].set_ylim(axes[0, 0].get_ylim()[0], -16)
-    _title(figure, title, int(side * 13))
+    _title(figure, title)
     return figure
 
 
@@ -82,14 +83,14 @@ def projection_page(maps: Sequence[MapPanel], title: str, caption: str) -> Figur
         left, right = axes[row, 2 * column], axes[row, 2 * column + 1]
         shape = np.max([crop.shape[:2] for crop in panel.crops], axis=0)
         crops = [_placed(_rgb(crop / 255), shape, 1.0) for crop in panel.crops]
-        signals = [_placed(_rgb(_around_grey(signal)), shape, _GREY) for signal in panel.signals]
+        signals = [_placed(_rgb(_around_grey(signal)), shape, 1.0) for signal in panel.signals]
         gap = (max(1, round(0.04 * shape[0])),) * 2
         _show(left, tiled(np.stack(crops), 3, gap, background=1.0))
         _show(right, tiled(np.stack(signals), 3, gap, background=1.0))
         left.set_title(panel.name, fontsize=9, loc="left")
         right.set_title("deconvnet projections", fontsize=9, loc="left")
-    _title(figure, title, 55 * across)
-    _caption(figure, caption, 75 * across)
+    _title(figure, title)
+    _caption(figure, caption)
     return figure
 
 
@@ -128,7 +129,7 @@ def attribution_page(rows: Sequence[ImageRow], titles: tuple[str, str], caption:
         titles: of the columns for Grad-CAM and for guided back-propagation.
         caption: below it.
     """
-    figure, axes = _page(12.0, 2.35 * len(rows) + 1.0, len(rows), 5, (1.15, 1, 1, 1, 1))
+    figure, axes = _page(11.6, 2.35 * len(rows) + 1.0, len(rows), 5, (0.9, 1, 1, 1, 1))
     names = [name for row in rows for name in (row.file.rpartition("/")[2], row.truth or "", row.predicted, row.other)]
     drawn, fonts = drawable(names)
     for number, row in enumerate(rows):
@@ -149,16 +150,16 @@ def attribution_page(rows: Sequence[ImageRow], titles: tuple[str, str], caption:
         ):
             words = f"{name} {p:.3f}" + ("" if cam.any() else ": nothing for it")
             cell.set_title(words, fontsize=8.5, fontfamily=fonts, parse_math=False)
-    heads = ("", "image", f"{titles[0]}\npredicted class", f"{titles[0]}\ntrue class, or runner-up", titles[1])
+    heads = (
+        "",
+        "image",
+        f"{titles[0]}\npredicted class",
+        f"{titles[0]}\ntrue class, or runner-up",
+        fill(titles[1], 30),
+    )
     for cell, head in zip(axes[0], heads, strict=True):
-        above = cell.get_title()
-        cell.set_title(
-            f"{fill(head, 34) if len(head) > 34 and chr(10) not in head else head}\n{above}",
-            fontsize=8.5,
-            fontfamily=fonts,
-            parse_math=False,
-        )
-    _caption(figure, caption, 140)
+        cell.set_title(f"{head}\n{cell.get_title()}", fontsize=8.5, fontfamily=fonts, parse_math=False)
+    _caption(figure, caption)
     return figure
 
 
@@ -188,7 +189,7 @@ def _colours(weights: Floats) -> Floats:
 def _around_grey(signal: Floats) -> Floats:
     """Scale a signal into 0 to 1, zero in the middle; the strongest two in a thousand are clipped."""
     top = float(np.quantile(np.abs(signal), 0.998)) or float(np.abs(signal).max()) or 1.0
-    return np.clip(_GREY + signal / (2 * top), 0, 1)
+    return np.asarray(np.clip(_GREY + signal / (2 * top), 0, 1), dtype=np.float32)
 
 
 def _rgb(picture: NDArray[np.floating]) -> Floats:
@@ -212,17 +213,17 @@ def _heated(rgb: Floats, cam: Floats) -> Floats:
     heat = cam / (cam.max() or 1)
     grey = rgb.mean(axis=2, keepdims=True).repeat(3, axis=2)
     share = 0.75 * heat[..., None] ** 0.7
-    blended: Floats = (grey * (1 - share) + colormaps[_HEAT](0.25 + 0.75 * heat)[..., :3] * share).astype(np.float32)
-    return blended
+    colours: Floats = np.asarray(colormaps[_HEAT](0.25 + 0.75 * heat)[..., :3], dtype=np.float32)
+    return np.asarray(grey * (1 - share) + colours * share, dtype=np.float32)
 
 
 def _page(
     width: float, height: float, rows: int, columns: int, ratios: Sequence[float] | None = None
-) -> tuple[Figure, NDArray[np.object_]]:
+) -> tuple[Figure, Cells]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    cells: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False, width_ratios=ratios)
+    cells: Cells = figure.subplots(rows, columns, squeeze=False, width_ratios=ratios)
     return figure, cells
 
 
@@ -231,9 +232,15 @@ def _show(axes: Axes, picture: Floats) -> None:
     axes.set_axis_off()
 
 
-def _title(figure: Figure, text: str, columns: int) -> None:
-    figure.suptitle(fill(text, columns), fontsize=11, parse_math=False)
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(_folded(figure, text, 10), fontsize=10, parse_math=False)
 
 
-def _caption(figure: Figure, text: str, columns: int) -> None:
-    figure.supxlabel(fill(text, columns), fontsize=9, color="#444444", parse_math=False)
+def _caption(figure: Figure, text: str) -> None:
+    figure.supxlabel(_folded(figure, text, 9), fontsize=9, color="#444444", parse_math=False)
+
+
+def _folded(figure: Figure, text: str, size: float) -> str:
+    """Break lines where the figure ends."""
+    columns = int(72 * figure.get_figwidth() / (0.62 * size))
+    return "\n".join(fill(line, columns) for line in text.splitlines())

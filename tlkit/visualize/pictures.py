@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.errors import TlkitError, some
+from tlkit.errors import TlkitError, UsageError, some
 from tlkit.sources import data_of, new_data
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def find_pictures(
         split: of the data; the one that is held out if None.
 
     Raises:
+        UsageError: nothing says which.
         TlkitError: there are no such images.
     """
     from tlkit.data import find_images
@@ -58,7 +59,9 @@ def find_pictures(
     if images is not None:
         paths = find_images(images)
         return Pictures(paths, [str(path) for path in paths], None)
-    found: ImageData = new_data(data) if data or run is None else data_of(run)
+    if data is None and run is None:
+        raise UsageError("give images to look at: data=NAME, images=FOLDER or run=RUN.")
+    found: ImageData = data_of(run) if run and not data else new_data(data or {})
     found = found if classes is None else found.aligned(classes)
     split = split or found.held_out
     rows = np.arange(len(found)) if split == "all" else found.rows(split)

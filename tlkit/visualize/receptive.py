@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tlkit.backbones import Tap
 
+Size = int | tuple[int, ...]
 Box = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of an image, the last two exclusive."""
 
@@ -31,17 +32,18 @@ class _Reach(TorchFunctionMode):
     """
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
         if name in _SAME:
             return args[0]
         if name == "max_pool2d":
-            kernel, stride, padding, *_ = [*args[1:], *[None] * 3]
-            taken = {key: kwargs[key] for key in ("stride", "padding", "ceil_mode") if kwargs.get(key) is not None}
-            given = {"stride": stride, "padding": padding}
-            return F.avg_pool2d(args[0], kernel, **{**{k: v for k, v in given.items() if v is not None}, **taken})
+            return _pooled(*args, **kwargs)
         if name == "conv2d":
             return _averages(*args, **kwargs)
         if name == "linear":
@@ -49,13 +51,25 @@ class _Reach(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _pooled(
+    x: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
+
+
 def _averages(
     x: Tensor,
     weight: Tensor,
-    bias: object = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
     kernel = x.new_full((1, 1, *weight.shape[2:]), 1 / weight[0, 0].numel())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -42,6 +41,7 @@ class Rectified(TorchFunctionMode):
 
     Attributes:
         relus: how many ReLUs were met.
+        pools: how many max-poolings.
         others: names of what was met besides them and of what the papers do not speak of.
     """
 
@@ -49,11 +49,16 @@ class Rectified(TorchFunctionMode):
         super().__init__()
         self.rule = rule
         self.relus = 0
+        self.pools = 0
         self.others: list[str] = []
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         plain = name.strip("_")
@@ -63,6 +68,7 @@ class Rectified(TorchFunctionMode):
             return self._rectified(args[0], bounds[1], in_place=in_place)
         if plain == "local_response_norm" and self.rule == "deconvnet":
             return _straight(args[0], func(*args, **kwargs))
+        self.pools += plain.startswith("max_pool2d") or plain.startswith("adaptive_max_pool2d")
         if known := ACTIVATIONS.get(plain) or STRUCTURE.get(plain):
             self._note(known, relu=False)
         return func(*args, **kwargs)
@@ -73,9 +79,10 @@ class Rectified(TorchFunctionMode):
             self.others.append(name)
 
     def _rectified(self, x: Tensor, top: float | None, *, in_place: bool) -> Tensor:
-        y = F.relu(x) if top is None else F.hardtanh(x, 0.0, top)
+        source = x.clone() if in_place else x  # x will hold the result, and the gradient needs what it holds now
+        y = F.relu(source) if top is None else F.hardtanh(source, 0.0, top)
         if self.rule == "deconvnet":
-            y = _straight(x, y)
+            y = _straight(source, y)
         if y.requires_grad:
             y.register_hook(F.relu)  # type: ignore[no-untyped-call]
         return x.copy_(y) if in_place else y

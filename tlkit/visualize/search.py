@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tlkit.backbones import Backbone, Tap
     from tlkit.data import Image
+    from tlkit.visualize.deconvnet import Projections
+    from tlkit.visualize.receptive import Box
 
 log = logging.getLogger(__name__)
 
@@ -74,28 +76,44 @@ def project_maps(
         raise TlkitError(f"not one of the {len(images)} images can be read: {some(found.errors.values())}.")
     rows, values = strongest(found.tables[chosen.name])
     numbers = _numbers(maps, values, chosen)
-    module = network.module.to(check_settings(device=codes.get("device", "auto")))
-    panels, units, beyond = [], [], dict[str, None]()
+    device = check_settings(device=codes.get("device", "auto"))
+    module = network.module.to(device)
+    panels: list[MapPanel] = []
+    units: list[dict[str, Any]] = []
+    results: list[Projections] = []
     with progress("projecting", len(numbers), "maps") as advance:
         for number in numbers:
             seen = rows[:, number][values[:, number] > 0]
             pixels = np.stack([network.preprocess.pixels(decode(images[int(row)])) for row in seen])
-            batch = network.preprocess.normalise(torch.from_numpy(pixels).to(next(module.parameters()).device))
+            batch = network.preprocess.normalise(torch.from_numpy(pixels).to(device))
             result = project(module, batch, chosen, number)
             boxes = receptive_fields(module, chosen, network.preprocess.input_size, result.positions.tolist())
-            signals = result.signals.transpose(0, 2, 3, 1)
-            name = f"map {number}: activations {result.values.max():.3g} to {result.values.min():.3g}"
-            panels.append(MapPanel(name, _cut(pixels, boxes), _cut(signals, boxes)))
-            size = _map_width(chosen, network.preprocess.input_size)
-            for rank, (row, value, position, box) in enumerate(
-                zip(seen.tolist(), result.values.tolist(), result.positions.tolist(), boxes, strict=True), 1
-            ):
-                where = dict(zip(("top", "left", "bottom", "right"), box, strict=True))
-                place = dict(zip(("row", "column"), divmod(position, size), strict=True))
-                units.append({"map": number, "rank": rank, "image": row, "activation": value, **place, **where})
-            beyond |= dict.fromkeys(result.beyond)
+            panels.append(_panel(number, pixels, result, boxes))
+            units += _units(number, seen, result, boxes)
+            results.append(result)
             advance(1)
-    return Found(chosen.name, panels, units, _caption(list(beyond)), found.errors)
+    return Found(chosen.name, panels, units, _caption(results), found.errors)
+
+
+def _panel(number: int, pixels: NDArray[np.uint8], result: Projections, boxes: Sequence[Box]) -> MapPanel:
+    """Cut images and projections down to what the units see."""
+    parts = [(slice(top, bottom), slice(left, right)) for top, left, bottom, right in boxes]
+    signals = result.signals.transpose(0, 2, 3, 1)
+    return MapPanel(
+        f"map {number}: activations {result.values[0]:.3g} to {result.values[-1]:.3g}",
+        [image[part] for image, part in zip(pixels, parts, strict=True)],
+        [signal[part] for signal, part in zip(signals, parts, strict=True)],
+    )
+
+
+def _units(number: int, seen: NDArray[np.int64], result: Projections, boxes: Sequence[Box]) -> Iterator[dict[str, Any]]:
+    for rank, (image, box) in enumerate(zip(seen.tolist(), boxes, strict=True)):
+        row, column = divmod(int(result.positions[rank]), result.width)
+        yield {
+            **{"map": number, "rank": rank + 1, "image": image, "activation": float(result.values[rank])},
+            **{"row": row, "column": column},
+            **dict(zip(("top", "left", "bottom", "right"), box, strict=True)),
+        }
 
 
 def _tap(network: Backbone, tap: str | None) -> Tap:
@@ -134,17 +152,11 @@ def _numbers(maps: int | list[int], values: NDArray[np.float32], tap: Tap) -> li
     return numbers
 
 
-def _map_width(tap: Tap, input_size: tuple[int, int, int]) -> int:
-    return max(1, -(-input_size[2] // tap.reduction)) if tap.reduction else 1
-
-
-def _cut(pictures: NDArray[Any], boxes: Iterable[tuple[int, int, int, int]]) -> list[NDArray[Any]]:
-    return [
-        picture[top:bottom, left:right] for picture, (top, left, bottom, right) in zip(pictures, boxes, strict=True)
-    ]
-
-
-def _caption(beyond: Sequence[str]) -> str:
-    if not beyond:
-        return f"{_PAPER}."
-    return f"{_PAPER}. What the paper does not speak of passes signals back as gradients: {', '.join(beyond)}."
+def _caption(results: Sequence[Projections]) -> str:
+    """Say how the projections were made, and where the paper has no word for it."""
+    told = [f"{_PAPER}."]
+    if beyond := dict.fromkeys(name for result in results for name in result.beyond):
+        told.append(f"What the paper does not speak of passes signals back as gradients: {', '.join(beyond)}.")
+    if not results[0].switches:
+        told.append("No max-pooling, so no switches: but for their place, projections are the same for every image.")
+    return " ".join(told)
