@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlkit.backbones import Tap, from_module
+from tlkit.backbones import Tap, from_module, from_timm
 from tlkit.data import Preprocess
 from tlkit.visualize.deconvnet import Projections, project, strongest
 from tlkit.visualize.receptive import receptive_fields
@@ -48,7 +48,7 @@ def written_out(layers: nn.Sequential, batch: Tensor, channel: int) -> Tensor:
 
 
 class Small(nn.Module):
-    """A network in timm's interface, with strides, biases and three poolings."""
+    """A network in timm's interface, with strides, biases, poolings and a normalisation as AlexNet and ZFNet have."""
 
     num_classes = 4
     num_features = 8
@@ -56,7 +56,8 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            *(nn.Conv2d(3, 6, 5, stride=2, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+            *(nn.Conv2d(3, 6, 5, stride=2, padding=1), nn.ReLU(inplace=True)),
+            *(nn.LocalResponseNorm(3, alpha=1.0), nn.MaxPool2d(2)),
             *(nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2, padding=1)),
             *(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(inplace=True)),
         )
@@ -89,16 +90,15 @@ def same_projections(module: nn.Module, layers: nn.Sequential, batch: Tensor, ta
     return found
 
 
-@pytest.mark.parametrize("depth", [2, 4, 5, 7])
+@pytest.mark.parametrize("depth", [3, 5, 6, 8])
 def test_as_a_deconvnet_that_is_written_out(depth: int) -> None:
     torch.manual_seed(0)
-    taps = {f"layer{n}": f"features.{n}" for n in range(8)}
+    taps = {f"layer{n}": f"features.{n}" for n in range(9)}
     backbone = from_module(Small(), name="small", preprocess=GREY, weights=None, spec={}, taps=taps)
     batch = torch.randn(5, 3, 32, 32)
     layers = backbone.module.get_submodule("features")[: depth + 1]  # type: ignore[index]
     found = same_projections(backbone.module, layers, batch, backbone.tap(f"layer{depth}"))
-    assert found.switches
-    assert found.beyond == ()
+    assert found.remarks == ("Local response normalisation passes signals back as they are.",)
 
 
 @pytest.mark.parametrize("depth", [4, 9])
@@ -113,9 +113,18 @@ def test_on_the_first_blocks_of_vgg(depth: int) -> None:
     assert found.width == 48 // (2 if depth == 4 else 4)
 
 
+def test_without_poolings_no_image_matters() -> None:
+    backbone = from_timm("mobilenetv2_035", weights=None)
+    found = project(backbone.module, torch.randn(2, 3, 64, 64), backbone.tap("blocks.1"), channel=0)
+    assert found.remarks == (
+        "What the paper does not speak of passes them back as gradients: BatchNorm (as its scale), ReLU6, sums.",
+        "No max-pooling, so no switches: but for their place, projections are the same for every image.",
+    )
+
+
 def test_a_projection_reaches_no_farther_than_the_receptive_field() -> None:
     torch.manual_seed(1)
-    backbone = from_module(Small(), name="s", preprocess=GREY, weights=None, spec={}, taps={"map": "features.4"})
+    backbone = from_module(Small(), name="s", preprocess=GREY, weights=None, spec={}, taps={"map": "features.5"})
     tap = backbone.tap("map")
     found = project(backbone.module, torch.randn(4, 3, 32, 32), tap, channel=2)
     boxes = receptive_fields(backbone.module, tap, (3, 32, 32), found.positions.tolist())
@@ -125,7 +134,7 @@ def test_a_projection_reaches_no_farther_than_the_receptive_field() -> None:
 
 def test_receptive_fields_by_arithmetic() -> None:
     """5x5/2 (padding 1), 2x2/2, 3x3 see 5 + 2 + 2 * 4 = 15 pixels, 4 pixels apart."""
-    backbone = from_module(Small(), name="s", preprocess=GREY, weights=None, spec={}, taps={"map": "features.3"})
+    backbone = from_module(Small(), name="s", preprocess=GREY, weights=None, spec={}, taps={"map": "features.4"})
     boxes = receptive_fields(backbone.module, backbone.tap("map"), (3, 32, 32), [0, 7 * 3 + 4])
     assert boxes == [(0, 0, 10, 10), (7, 11, 22, 26)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,16 +55,14 @@ class Projections:
         positions: (n,) of the units in the map, counted row by row.
         values: (n,) activations of the units.
         width: of the map.
-        switches: whether the pass met max-pooling; without it projections do not depend on the image.
-        beyond: what the pass met that the paper does not speak of, where signals go back as gradients do.
+        remarks: sentences on what the pass met that the paper does not speak of.
     """
 
     signals: NDArray[np.float32]
     positions: NDArray[np.int64]
     values: NDArray[np.float32]
     width: int
-    switches: bool
-    beyond: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def project(module: nn.Module, batch: Tensor, tap: Tap, channel: int) -> Projections:
@@ -91,6 +90,14 @@ def project(module: nn.Module, batch: Tensor, tap: Tap, channel: int) -> Project
         positions=positions.cpu().numpy(),
         values=values.cpu().numpy(),
         width=max(1, round((output.shape[2] * width / height) ** 0.5)),
-        switches=rule.pools > 0,
-        beyond=tuple(rule.others),
+        remarks=tuple(_remarks(rule)),
     )
+
+
+def _remarks(rule: Rectified) -> Iterator[str]:
+    if rule.norms:
+        yield "Local response normalisation passes signals back as they are."
+    if rule.others:
+        yield f"What the paper does not speak of passes them back as gradients: {', '.join(rule.others)}."
+    if not rule.pools:
+        yield "No max-pooling, so no switches: but for their place, projections are the same for every image."

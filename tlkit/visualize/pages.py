@@ -57,7 +57,7 @@ def filter_grid(weights: Floats, dead: NDArray[np.int64], title: str) -> Figure:
             box = Rectangle((left - 0.5, top - 0.5), tiles.shape[2], tiles.shape[1], fill=False)
             box.set(edgecolor=_ORANGE, linewidth=2)
             axes[0, 0].add_patch(box)
-    axes[0, 0].set_ylim(axes[0, 0].get_ylim()[0], -16)
+    axes[0, 0].set_ylim(axes[0, 0].get_ylim()[0] + 4, -16)
     _title(figure, title)
     return figure
 

@@ -42,6 +42,7 @@ class Rectified(TorchFunctionMode):
     Attributes:
         relus: how many ReLUs were met.
         pools: how many max-poolings.
+        norms: how many local response normalisations.
         others: names of what was met besides them and of what the papers do not speak of.
     """
 
@@ -50,6 +51,7 @@ class Rectified(TorchFunctionMode):
         self.rule = rule
         self.relus = 0
         self.pools = 0
+        self.norms = 0
         self.others: list[str] = []
 
     def __torch_function__(
@@ -66,8 +68,10 @@ class Rectified(TorchFunctionMode):
             self._note(None if bounds[1] is None else _CLIPPED[plain])
             in_place = name.endswith("_") or bool(kwargs.get("inplace", False))
             return self._rectified(args[0], bounds[1], in_place=in_place)
-        if plain == "local_response_norm" and self.rule == "deconvnet":
-            return _straight(args[0], func(*args, **kwargs))
+        if plain == "local_response_norm":
+            self.norms += 1
+            value = func(*args, **kwargs)
+            return _straight(args[0], value) if self.rule == "deconvnet" else value
         self.pools += plain.startswith("max_pool2d") or plain.startswith("adaptive_max_pool2d")
         if known := ACTIVATIONS.get(plain) or STRUCTURE.get(plain):
             self._note(known, relu=False)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PAPER = "Zeiler and Fergus 2013, section 2.1: unpooling with switches, ReLU of the signal, transposed filters"
+_PAPER = "Zeiler and Fergus 2013, section 2.1: unpooling with switches, ReLU of the signal, transposed filters."
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def project_maps(
     module = network.module.to(device)
     panels: list[MapPanel] = []
     units: list[dict[str, Any]] = []
-    results: list[Projections] = []
+    remarks: dict[str, None] = {}
     with progress("projecting", len(numbers), "maps") as advance:
         for number in numbers:
             seen = rows[:, number][values[:, number] > 0]
@@ -90,9 +90,9 @@ def project_maps(
             boxes = receptive_fields(module, chosen, network.preprocess.input_size, result.positions.tolist())
             panels.append(_panel(number, pixels, result, boxes))
             units += _units(number, seen, result, boxes)
-            results.append(result)
+            remarks |= dict.fromkeys(result.remarks)
             advance(1)
-    return Found(chosen.name, panels, units, _caption(results), found.errors)
+    return Found(chosen.name, panels, units, " ".join([_PAPER, *remarks]), found.errors)
 
 
 def _panel(number: int, pixels: NDArray[np.uint8], result: Projections, boxes: Sequence[Box]) -> MapPanel:
@@ -150,13 +150,3 @@ def _numbers(maps: int | list[int], values: NDArray[np.float32], tap: Tap) -> li
             f"none of the maps of {tap.name} responds to any of these images: choose others, or another tap."
         )
     return numbers
-
-
-def _caption(results: Sequence[Projections]) -> str:
-    """Say how the projections were made, and where the paper has no word for it."""
-    told = [f"{_PAPER}."]
-    if beyond := dict.fromkeys(name for result in results for name in result.beyond):
-        told.append(f"What the paper does not speak of passes signals back as gradients: {', '.join(beyond)}.")
-    if not results[0].switches:
-        told.append("No max-pooling, so no switches: but for their place, projections are the same for every image.")
-    return " ".join(told)
