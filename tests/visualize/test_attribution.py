@@ -205,7 +205,8 @@ def test_real_weights_find_the_object(assets: Path) -> None:
     weights = str(assets / "weights" / "mobilenetv2_100.keras_in1k")
     backbone: Backbone = registry.build("backbone", {"name": "mobilenetv2_100", "weights": weights})
     path = sorted((assets / "data" / "imagenet_samples").glob("*.jpg"))[7]
-    layer: Any = backbone.module.get_classifier()
+    module: Any = backbone.module
+    layer = module.get_classifier()
     weight, bias = (part.detach().numpy().copy() for part in (layer.weight, layer.bias))
     head = TrainedHead.of(weight, bias, np.zeros((0, len(bias)), np.float32), np.zeros(0, np.int64))
     classifier = Classifier(tuple(map(str, range(len(bias)))), backbone, ("pool",), head)

@@ -16,14 +16,20 @@ from tlkit.visualize.receptive import receptive_fields
 GREY = Preprocess((3, 32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
 
 
+def settings(pool: Any) -> list[list[int]]:
+    return [[int(size)] * 2 for size in (pool.kernel_size, pool.stride, pool.padding)]
+
+
 def written_out(layers: nn.Sequential, batch: Tensor, channel: int) -> Tensor:
     """Zeiler and Fergus 2013, figure 1: forward with switches, then back from the strongest unit of a map alone."""
     memory: list[Any] = []
     x = batch
+    layer: Any
     for layer in layers:
         before = x.shape
         if isinstance(layer, nn.MaxPool2d):
-            x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding, return_indices=True)
+            kernel, stride, padding = settings(layer)
+            x, switches = F.max_pool2d(x, kernel, stride, padding, return_indices=True)
             memory.append((layer, before, switches))
         else:
             x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
@@ -34,16 +40,17 @@ def written_out(layers: nn.Sequential, batch: Tensor, channel: int) -> Tensor:
         signal[row, channel].view(-1)[position] = flat[row, position]
     for layer, before, switches in reversed(memory):
         if isinstance(layer, nn.MaxPool2d):
-            signal = F.max_unpool2d(signal, switches, layer.kernel_size, layer.stride, layer.padding, before[2:])
+            kernel, stride, padding = settings(layer)
+            signal = F.max_unpool2d(signal, switches, kernel, stride, padding, list(before[2:]))
         elif isinstance(layer, nn.ReLU):
             signal = F.relu(signal)
         elif isinstance(layer, nn.Conv2d):
+            padding = [int(size) for size in layer.padding]
             extra = [
-                size - ((s - 1) * layer.stride[i] - 2 * int(layer.padding[i]) + layer.kernel_size[i])
+                size - ((s - 1) * layer.stride[i] - 2 * padding[i] + layer.kernel_size[i])
                 for i, (size, s) in enumerate(zip(before[2:], signal.shape[2:], strict=True))
             ]
-            padding = tuple(map(int, layer.padding))
-            signal = F.conv_transpose2d(signal, layer.weight, None, layer.stride, padding, tuple(extra))
+            signal = F.conv_transpose2d(signal, layer.weight, None, layer.stride, padding, extra)
     return signal
 
 

@@ -1,6 +1,7 @@
 """The filters of the first layer, and those that are dead."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_a_filter_that_batchnorm_silences_is_dead(tiny: Backbone) -> None:
 
 def test_batchnorm_is_in_the_filters(tiny: Backbone) -> None:
     filters = first_layer(tiny)
-    conv = tiny.module.get_submodule(filters.layer)
+    conv: Any = tiny.module.get_submodule(filters.layer)
     norm = next(part for part in tiny.module.modules() if isinstance(part, torch.nn.BatchNorm2d))
     image = torch.rand(1, *tiny.preprocess.input_size)
     with torch.no_grad():
@@ -63,7 +64,7 @@ def test_without_batchnorm_filters_are_the_weights() -> None:
     from tlkit.backbones import from_module
     from tlkit.data import Preprocess
 
-    module = VGG([8, "M"], num_classes=2, mlp_ratio=0.01)
+    module: Any = VGG([8, "M"], num_classes=2, mlp_ratio=0.01)
     size = Preprocess((3, 32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
     filters = first_layer(from_module(module, name="vgg", preprocess=size, weights=None, spec={}, taps={}))
     np.testing.assert_array_equal(filters.weights, module.features[0].weight.detach().numpy())
@@ -74,7 +75,7 @@ def test_without_batchnorm_filters_are_the_weights() -> None:
 def test_a_network_without_such_a_layer() -> None:
     with torch.device("meta"):
         backbone = registry.build("backbone", {"name": "timm", "model": "mixer_s32_224", "weights": None})
-    first = backbone.module.get_submodule("stem.proj")
+    first: Any = backbone.module.get_submodule("stem.proj")
     first.in_channels = 4
     with pytest.raises(TlkitError, match="no convolution of the image itself"):
         first_layer(backbone)

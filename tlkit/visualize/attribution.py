@@ -137,7 +137,7 @@ def grad_cam(
 
     images, targets = batch.detach().clone().requires_grad_(), torch.as_tensor(labels, device=batch.device)
     for tap in taps:
-        maps = _Maps(tap, backbone.preprocess.input_size)
+        maps = _Maps(tap, backbone.preprocess.input_size, len(batch))
         handle = backbone.module.get_submodule(tap.module).register_forward_hook(maps.hook)
         try:
             with evaluating(backbone.module):
@@ -153,21 +153,20 @@ def grad_cam(
 class _Maps(nn.Module):
     """Stands where a tap is, and shows its output as captum wants it: (n, C, height, width)."""
 
-    def __init__(self, tap: Tap, input_size: tuple[int, int, int]) -> None:
+    def __init__(self, tap: Tap, input_size: tuple[int, int, int], n: int) -> None:
         super().__init__()
+        self.n = n
         self.tap = tap
         self.grid = _grid(tap, input_size) or (1, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.clone()
 
-    def hook(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401
+    def hook(self, module: nn.Module, inputs: object, output: Any) -> Any:  # noqa: ANN401
         """Let the output of the tap's module pass through `forward` in that layout."""
         if isinstance(output, list | tuple):
-            n = len(inputs[0])
-            first = next(
-                i for i, part in enumerate(output) if torch.is_tensor(part) and part.ndim > 1 and len(part) == n
-            )
+            fits = [torch.is_tensor(part) and part.ndim > 1 and len(part) == self.n for part in output]
+            first = fits.index(True)  # the one that a tap takes
             return type(output)(self._seen(part) if i == first else part for i, part in enumerate(output))
         return self._seen(output)
 

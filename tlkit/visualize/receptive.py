@@ -22,7 +22,12 @@ Size = int | tuple[int, ...]
 Box = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of an image, the last two exclusive."""
 
-_SAME = {"relu", "relu6", "hardtanh", "batch_norm", "layer_norm", "local_response_norm", "dropout", "silu", "gelu"}
+_SAME = {
+    *{"batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout"},
+    *{"relu", "relu6", "hardtanh", "leaky_relu", "prelu", "elu", "selu", "silu", "gelu", "mish", "hardswish"},
+    *{"softplus", "clamp", "clamp_min", "clamp_max"},
+}
+_GATES = {"sigmoid", "hardsigmoid", "tanh", "softmax"}
 
 
 class _Reach(TorchFunctionMode):
@@ -42,6 +47,8 @@ class _Reach(TorchFunctionMode):
         name = getattr(func, "__name__", "").strip("_")
         if name in _SAME:
             return args[0]
+        if name in _GATES:  # they stay small, but never saturate
+            return args[0] / (1 + args[0].detach().abs())
         if name == "max_pool2d":
             return _pooled(*args, **kwargs)
         if name == "conv2d":
@@ -83,7 +90,7 @@ def receptive_fields(
     """Return what units of a map can see of the input, cut off at its border.
 
     A map with other dimensions than channels, height and width, and one behind something global such as a
-    squeeze-and-excitation gate, sees all of it.
+    squeeze-and-excitation gate, sees all of it. That normalisations see whole maps is passed over.
 
     Args:
         module: The network.
