@@ -26,7 +26,7 @@ LAYERS = [
     ["runs", "plugin_list", "plots"],
     ["diagrams", "charts"],
     ["sources", "results"],
-    ["lr_find", "combine", "summaries", "backbone_list", "comparison"],
+    ["lr_find", "combine", "summaries", "backbone_list", "comparison", "visualize"],
     ["workflow"],
     ["api", "estimators"],
     ["cli"],

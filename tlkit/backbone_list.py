@@ -171,7 +171,7 @@ def show(found: Sequence[Listed], console: Console | None = None) -> None:
 
 
 def _weights(row: dict[str, Any]) -> str:
-    return row["weights"] or ("none published" if row["year"] else row["note"] and "BROKEN" or "-")
+    return row["weights"] or ("none published" if row["year"] else (row["note"] and "BROKEN") or "-")
 
 
 def write(found: Sequence[Listed], out: Path) -> list[Path]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "label images with a saved run",
     "compare": "rank finished runs and tell which of them really differ",
     "extract": "write CNN codes of images to files",
+    "visualize": "draw filters, deconvnet projections, and what predictions are based on",
     "codes": "list, show, prune or verify what is kept of codes",
     "plugins": "list, describe and check the installed plugins",
     "backbones": "list the documented networks, from oldest to newest",

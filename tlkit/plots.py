@@ -37,7 +37,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     from matplotlib.colors import PowerNorm
 
     counts = np.asarray(matrix, dtype=np.int64)
-    names, fonts = _drawable(classes)
+    names, fonts = drawable(classes)
     side = float(np.clip(1.9 * np.sqrt(len(names)), 3.2, _WIDEST))
     cell = 72 * side / len(names)
     step = int(np.ceil(7.5 / cell))
@@ -95,7 +95,7 @@ def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]
         chosen: the taps that were taken; several stand side by side in the codes.
     """
     single = [candidate for candidate in search if len(candidate["taps"]) == 1]
-    names, fonts = _drawable(candidate["taps"][0] for candidate in single)
+    names, fonts = drawable(candidate["taps"][0] for candidate in single)
     best = next(candidate for candidate in search if list(candidate["taps"]) == list(chosen))
     figure, axes = _figure(float(np.clip(0.55 * len(single) + 1.5, 5.0, _WIDEST)), 4.2)
     x, y = np.arange(len(single)), np.array([candidate["accuracy"] for candidate in single])
@@ -232,7 +232,7 @@ def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float
             axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
 
 
-def _drawable(names: Iterable[str], longest: int = _LONGEST_NAME) -> tuple[list[str], list[str]]:
+def drawable(names: Iterable[str], longest: int = _LONGEST_NAME) -> tuple[list[str], list[str]]:
     """Return the names as they can be drawn here, and the font families to draw them with.
 
     Letters that the default font lacks are looked for in the installed fonts. A name with letters that no font has is

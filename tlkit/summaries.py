@@ -19,7 +19,7 @@ from tlkit.errors import UsageError
 from tlkit.tables import csv_text, markdown, short
 
 if TYPE_CHECKING:
-    from tlkit.backbones.summary import Layer, Summary
+    from tlkit.backbones.summary import Summary
 
 PICTURES = (".png", ".svg", ".pdf")
 SUFFIXES = (".txt", ".csv", ".json", ".md", *PICTURES)
@@ -118,7 +118,7 @@ def _narrow(measured: Summary) -> Table:
     stages: tuple[str, ...] = ()
     for layer, row in zip(measured.layers, rows(measured), strict=True):
         if layer.stages not in (stages, (), (layer.name,)):
-            table.add_row(f"[bold]{escape(_tail(f'stage {row["stage"]}'))}[/bold]")
+            table.add_row(f"[bold]{escape(_tail('stage ' + row['stage']))}[/bold]")
         stages = layer.stages
         kind, *follows = layer.kind.split(" + ")
         what = [_tail(layer.name), ", ".join([_worded(kind, row), *follows]), *(_tail(f"tap {x}") for x in layer.taps)]

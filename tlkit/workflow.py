@@ -21,10 +21,11 @@ from tlkit.comparison import compare
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
 from tlkit.progress import progress
-from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data, prediction_store
 from tlkit.summaries import summary
 from tlkit.training.loggers import Name
 from tlkit.training.settings import check_sharing
+from tlkit.visualize.command import visualize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,7 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
         "predict": predict,
         "extract": extract,
         "compare": compare,
+        "visualize": visualize,
         "codes": codes,
         "plugins": plugins,
         "backbones": backbones,
@@ -233,7 +235,7 @@ def evaluate(
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
-        store = _prediction_store(classifier, codes, cache)
+        store = prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
         results.write_results(folder, metrics, predictions, classifier)
     print(report.of_evaluation(images, metrics, runs.short(folder)))
@@ -263,30 +265,11 @@ def predict(
     tables.check_extension(out)
     paths = find_images(images)
     classifier = load_classifier(runs.find(run) / runs.MODEL, weights)
-    store = _prediction_store(classifier, codes, cache)
+    store = prediction_store(classifier, codes, cache)
     predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
     log.info(report.of_predictions(predictions, out))
     return predictions
-
-
-def _prediction_store(
-    classifier: Classifier | Ensemble, codes: Mapping[str, Any], cache: Mapping[str, Any]
-) -> CodesStore:
-    """Return a store that makes codes as the classifier learned on them, but for settings that may differ."""
-    from tlkit.codes import CodesStore, cache_at
-    from tlkit.ensembles import Ensemble
-
-    if isinstance(classifier, Ensemble):  # each member takes its own
-        if idle := sorted({"pooling", "views", "view_seed", "precision"} & codes.keys()):
-            raise UsageError(f"codes.{idle[0]}: each member of an ensemble has its own. Leave it out.")
-        return CodesStore(cache_at(**cache), **codes).alone()
-    if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
-        raise UsageError(
-            f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
-            "knows nothing else. Leave it out."
-        )
-    return CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
 
 
 def extract(

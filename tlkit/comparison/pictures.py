@@ -48,7 +48,7 @@ def leaderboard(names: Sequence[str], accuracy: ArrayLike, intervals: ArrayLike,
         tied: Which of them the first cannot be told from; drawn in its colour.
     """
     shown = slice(_MOST_LISTED)
-    drawn, fonts = plots._drawable(names[shown], _LONGEST_NAME)
+    drawn, fonts = plots.drawable(names[shown], _LONGEST_NAME)
     x, (low, high) = np.asarray(accuracy, dtype=float)[shown], np.asarray(intervals, dtype=float)[shown].T
     best = np.asarray(tied, dtype=bool)[shown]
     figure, axes = plots._figure(5.0 + _width(drawn), 1.5 + 1.15 * _LINE * len(x))
@@ -118,7 +118,7 @@ def _named_points(
     from matplotlib.ticker import NullFormatter
 
     x, y = np.asarray(across, dtype=float), np.asarray(accuracy, dtype=float)
-    drawn, fonts = plots._drawable(names[:_MOST_NAMED], _LONGEST_NAME)
+    drawn, fonts = plots.drawable(names[:_MOST_NAMED], _LONGEST_NAME)
     height = max(4.2, 1.5 + _LINE * len(drawn))
     figure, axes = plots._figure(6.5 + _width(drawn), height)
     axes.set_xscale("log")
