@@ -136,7 +136,8 @@ def label(
     radii: NDArray[np.float64],
     avoid: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write names beside points: none over another or the border, and, where there is room, none over a point or a line.
+    """Write names beside points: none over another or the border and, where there is room, over a point or a line.
+
 
     Args:
         axes: of a figure that is otherwise complete: what it shows must not move any more.

@@ -16,7 +16,7 @@ from tlkit.visualize.receptive import receptive_fields
 GREY = Preprocess((3, 32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
 
 
-def settings(pool: Any) -> list[list[int]]:
+def settings(pool: Any) -> list[list[int]]:  # noqa: ANN401
     return [[int(size)] * 2 for size in (pool.kernel_size, pool.stride, pool.padding)]
 
 
