@@ -138,7 +138,6 @@ def label(
 ) -> None:
     """Write names beside points: none over another or the border and, where there is room, over a point or a line.
 
-
     Args:
         axes: of a figure that is otherwise complete: what it shows must not move any more.
         points: (n, 2) in the coordinates of the data.
