@@ -293,7 +293,8 @@ def _classifier(
     tuned = replace(backbone, module=network.module, weights=_provenance(backbone, network))
     judged = data.rows("val")
     files, said = tuple(data.files[row] for row in judged), probabilities(scores, head.temperature_)
-    unseen = Unseen(files, data.labels[judged], said.astype(np.float32)) if best else None
+    whole = len(said) == len(judged)  # a trial looks at a few
+    unseen = Unseen(files, data.labels[judged], said.astype(np.float32)) if whole else None
     return Classifier(data.classes, tuned, ("pool",), head, dict(training), resources.store.recipe, unseen)
 
 
