@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from tlkit.classifier import Classifier, Unseen
+    from tlkit.classifier import Unseen
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
     from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Member
 
-    Member = Classifier | Ensemble
     Matrix = NDArray[np.float64]
     Labels = NDArray[np.int64]
 

@@ -101,8 +101,8 @@ def test_the_order_of_a_members_classes_does_not_matter(images: ImageData, store
     mixed = [straight[0], permuted(straight[1], order)]
     test = images.select(images.rows("test"))
     for voting in ("soft", "hard", "weighted", "greedy"):
-        expected = make_ensemble(straight, ["a", "b"], voting, 1)  # type: ignore[arg-type]
-        found = make_ensemble(mixed, ["a", "b"], voting, 1)  # type: ignore[arg-type]
+        expected = make_ensemble(straight, ["a", "b"], voting, 1)
+        found = make_ensemble(mixed, ["a", "b"], voting, 1)
         np.testing.assert_allclose(
             found.predict_proba(test.images, store), expected.predict_proba(test.images, store), atol=1e-6
         )

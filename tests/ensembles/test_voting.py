@@ -18,7 +18,8 @@ Matrix = NDArray[np.float64]
 
 
 def random_probabilities(seed: int, m: int, n: int, k: int) -> Matrix:
-    return np.random.default_rng(seed).dirichlet(np.ones(k), (m, n))
+    drawn: Matrix = np.random.default_rng(seed).dirichlet(np.ones(k), (m, n))
+    return drawn
 
 
 class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -32,7 +33,8 @@ class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Matrix) -> Matrix:
-        return self.table[X[:, 0].astype(int)]
+        rows: Matrix = self.table[X[:, 0].astype(int)]
+        return rows
 
     def predict(self, X: Matrix) -> Any:  # noqa: ANN401
         return self.predict_proba(X).argmax(axis=1)
@@ -104,7 +106,9 @@ def test_mixture_weights_are_the_optimum(seed: int) -> None:
         return float(-np.log(weights @ p[:, rows, y]).mean())
 
     start = np.full(4, 0.25)
-    reference = minimize(loss, start, bounds=[(0, 1)] * 4, constraints={"type": "eq", "fun": lambda w: w.sum() - 1})
+    reference: Any = minimize(  # type: ignore[call-overload]
+        loss, start, bounds=[(0, 1)] * 4, constraints={"type": "eq", "fun": lambda w: w.sum() - 1}
+    )
     found = mixture_weights(p, y)
     assert found.sum() == pytest.approx(1)
     assert (found >= 0).all()
@@ -137,7 +141,8 @@ def test_what_stacking_learns_from() -> None:
     p = random_probabilities(0, 3, 5, 4)
     p[0, 0] = [1, 0, 0, 0]
     codes = stacking_codes(p)
-    assert (codes.shape, codes.dtype) == ((5, 12), np.float32)
+    assert codes.shape == (5, 12)
+    assert codes.dtype == np.float32
     assert np.isfinite(codes).all()
     np.testing.assert_allclose(codes.reshape(5, 3, 4).sum(axis=2), 0, atol=1e-4)
 

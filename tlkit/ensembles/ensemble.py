@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    Member = Classifier | "Ensemble"
+
+Member: TypeAlias = "Classifier | Ensemble"
 
 FORMAT = 1
 RECORD = "ensemble.json"
@@ -234,5 +235,9 @@ def _are_names(value: object) -> bool:
 
 
 def _are_weights(value: object, n: int) -> bool:
-    numbers = isinstance(value, list) and len(value) == n and all(type(w) in (int, float) and w >= 0 for w in value)
-    return numbers and 0 < sum(value) < float("inf")  # type: ignore[arg-type, call-overload, no-any-return]
+    numbers = value if isinstance(value, list) else []
+    return (
+        len(numbers) == n
+        and all(type(number) in (int, float) and number >= 0 for number in numbers)
+        and 0 < sum(numbers) < float("inf")
+    )

@@ -32,7 +32,8 @@ def soft(probabilities: ArrayLike, weights: ArrayLike | None = None) -> Matrix:
     >>> soft([[[0.9, 0.1]], [[0.4, 0.6]]]).round(2)
     array([[0.65, 0.35]])
     """
-    mean: Matrix = np.average(np.asarray(probabilities, dtype=np.float64), axis=0, weights=weights)
+    w = None if weights is None else np.asarray(weights, dtype=np.float64)
+    mean: Matrix = np.average(np.asarray(probabilities, dtype=np.float64), axis=0, weights=w)
     return mean
 
 

@@ -36,8 +36,10 @@ def of_fit(images: ImageData, classifier: Classifier | Ensemble, metrics: Mappin
 
 
 def _made(classifier: Classifier | Ensemble) -> str:
+    from tlkit.classifier import Classifier
+
     training = classifier.training
-    if training["strategy"] == "ensemble":
+    if not isinstance(classifier, Classifier):
         fitted = f", fitted on {training['learned_from']:,} images" if training["learned_from"] else ""
         return f"ensemble of {len(training['members'])}, {training['voting']} vote{fitted}"
     return f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}"

@@ -13,7 +13,7 @@ from tlkit.evaluation.paired import paired_interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
+    Matrix = NDArray[np.floating[Any]]
     Labels = NDArray[np.int64]
 
 
