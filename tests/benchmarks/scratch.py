@@ -43,12 +43,14 @@ def measure(words: str, seed: int) -> tuple[float, float]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tlkit", "fit", "strategy=scratch", "data=digits", *words.split()]
-        subprocess.run(
+        done = subprocess.run(
             [*command, f"seed={seed}", f"hydra.run.dir={folder}/run"],
             env={**os.environ, "OMP_NUM_THREADS": "1", "TLKIT_CACHE": f"{folder}/cache"},
-            stdout=subprocess.DEVNULL,
-            check=True,
+            capture_output=True,
+            text=True,
         )
+        if done.returncode:
+            sys.exit(f"tlkit fit {words} seed={seed}: {done.stderr}")
         accuracy = json.loads(Path(folder, "run", "metrics.json").read_text())["accuracy"]
     return accuracy, time.perf_counter() - started
 
@@ -56,7 +58,7 @@ def measure(words: str, seed: int) -> tuple[float, float]:
 def main() -> None:
     """Train the networks that were named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *CASES])
+    parser.add_argument("names", nargs="*", help=", ".join(CASES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     asked = parser.parse_args()
     short = []
