@@ -67,13 +67,13 @@ def weights(name: str) -> list[int]:
 
 def connections(name: str, path: str) -> int:
     """Inputs of each unit and its bias, times units."""
-    found = 0
-    for inner, part in layer(name, path).named_modules(prefix=path):
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            found += prod(outputs(name)[inner]) * (part.weight[0].numel() + 1)
-        elif isinstance(part, Subsampling):
-            found += prod(outputs(name)[inner]) * (2 * 2 + 1)
-    return found
+    part, shape = layer(name, path), outputs(name)[path]
+    if isinstance(part, Subsampling):
+        return prod(shape) * (2 * 2 + 1)
+    if isinstance(part, PartialConvolution):  # units of one map share all its numbers
+        return prod(shape[1:]) * count_params(part)
+    assert isinstance(part, nn.Conv2d | nn.Linear)
+    return prod(shape) * (part.weight[0].numel() + 1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_map_of_c3_sees_the_maps_of_s2_that_table_1_says() -> None:
         [2, 3, 4, 7, 8, 9, 10, 12, 13, 15],
         [3, 4, 5, 8, 9, 10, 11, 13, 14, 15],
     ]
-    c3 = PartialConvolution(TABLE_1)
+    c3 = PartialConvolution(TABLE_1, 6)
     for number, row in enumerate(rows):
         image = torch.zeros(1, 6, 5, 5)
         without = c3(image)
