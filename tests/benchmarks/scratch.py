@@ -32,7 +32,7 @@ class Case:
 
 
 CASES = {
-    "lenet5": Case(0.98, "backbone=lenet5 strategy.augment=crop strategy.lr=0.02 trainer.max_epochs=20"),
+    "lenet5": Case(0.98, "backbone=lenet5 strategy.augment=crop strategy.lr=0.02 trainer.max_epochs=60"),
     "nin_cifar": Case(0.97, f"backbone=nin_cifar {PLAIN} strategy.lr=0.01 trainer.max_epochs=10"),
     "zfnet": Case(0.97, f"backbone=zfnet backbone.input_size=64 {PLAIN} strategy.lr=0.01 trainer.max_epochs=10"),
 }
