@@ -42,7 +42,13 @@ def test_a_run_with_299_pixels(tmp_path: Path) -> None:
         tmp_path / "run",
         backbone={"name": "inception_v3", "weights": None},
         data={"name": "folder", "root": str(tmp_path / "photos")},
-        strategy={"name": "partial", "allow_random": True, "augment": "none", "train_from": "Mixed_7b", "batch_size": 8},
+        strategy={
+            "name": "partial",
+            "allow_random": True,
+            "augment": "none",
+            "train_from": "Mixed_7b",
+            "batch_size": 8,
+        },
         trainer={"max_epochs": 1},
     ).path
     images = sorted((tmp_path / "photos" / "dark").iterdir())[:2]
