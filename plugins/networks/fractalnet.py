@@ -11,7 +11,7 @@ from torch.nn import functional
 GLOBAL = 0.5  # share of the mini-batches whose drop-path is global (section 3)
 
 
-class FractalNet(Network):
+class FractalNet(Network):  # type: ignore[misc]
     """Fractals one after the other, each followed by max-pooling 2x2, and a fully connected layer.
 
     In training half of the mini-batches take a single column through the whole network, drawn for each of them (global
@@ -124,8 +124,8 @@ class Fractal(nn.Module):
 class Convolution(nn.Module):
     """A 3x3 convolution, BatchNorm and ReLU.
 
-    What comes in has another spread where a column runs alone than where it is the mean of several. So there are running
-    statistics for both: the paper, too, speaks of separate networks with their weights in common (section 3).
+    What comes in has another spread where a column runs alone than where it is the mean of several. So there are
+    running statistics for both; the paper, too, speaks of separate networks with weights in common (section 3).
 
     Args:
         inputs: Maps that come in.
