@@ -64,6 +64,7 @@ class Step:
         spread: Whether there are positions left in the output.
         field: What its values see.
         kernel: Height and width of its window; stride and padding likewise.
+        inputs: Numbers of the steps whose outputs it takes.
         macs: Multiply-adds.
         weights: Names of parameters that are multiplied with the input.
         biases: Names of those that are added.
@@ -78,6 +79,7 @@ class Step:
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] = ()
     macs: int = 0
     weights: list[str] = field(default_factory=list)
     biases: list[str] = field(default_factory=list)
@@ -186,7 +188,8 @@ class Tracer(TorchFunctionMode):
         path = self.path[-1] if self.path else ""
         kind = [_kind(name, bound, shapes[0], tuple(output.shape))]
         shape, spread = fields.channels_last(seen, tuple(output.shape))
-        step = Step(path, kind, shape[1:] if shape[0] == 1 else shape, spread, seen.field)  # windows are samples, too
+        shape = shape[1:] if shape[0] == 1 else shape  # windows are samples, too
+        step = Step(path, kind, shape, spread, seen.field, inputs=tuple(dict.fromkeys(t.step for t in traces)))
         if name in _WINDOWS:
             step.kernel, step.stride, padding, _ = _window(name, bound)
             top, bottom, left, right = padding[0], padding[0], padding[1], padding[1]
