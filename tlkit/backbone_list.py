@@ -115,7 +115,9 @@ def _nothing(known: Sequence[Listed], **asked: Any) -> str:  # noqa: ANN401
     words = " ".join(f"{key}={value}" for key, value in asked.items() if value is not None)
     names = [listed.name for listed in known]
     families = sorted({listed.record.family for listed in known if listed.record})
-    hint = did_you_mean(str(asked["pattern"] or "").strip("*"), names) + did_you_mean(str(asked["family"] or ""), families)
+    hint = did_you_mean(str(asked["pattern"] or "").strip("*"), names) + did_you_mean(
+        str(asked["family"] or ""), families
+    )
     return f"{words}: no installed backbone is like that.{hint} Families: {', '.join(families)}."
 
 
@@ -169,7 +171,8 @@ def show(found: Sequence[Listed], console: Console | None = None) -> None:
 
 
 def _weights(row: dict[str, Any]) -> str:
-    return row["weights"] or ("none published" if row["year"] else row["note"] and "BROKEN" or "-")
+    missing = "BROKEN" if row["note"] else "none published" if row["year"] else "-"
+    return row["weights"] or missing
 
 
 def write(found: Sequence[Listed], out: Path) -> list[Path]:

@@ -58,7 +58,9 @@ def timeline() -> Figure:
     axes.text(2010.5, HUMAN + 0.3, f"a trained human: about {HUMAN:g}", color=_ORANGE, fontsize=9, va="bottom")
     points = np.array([(w.year, w.top5_error) for w in ILSVRC])
     x = np.linspace(2011, 2018, 300)
-    lines = np.concatenate([np.column_stack([x, np.interp(x, [*best], [*best.values()])]), np.column_stack([x, 0 * x + HUMAN])])
+    lines = np.concatenate(
+        [np.column_stack([x, np.interp(x, [*best], [*best.values()])]), np.column_stack([x, 0 * x + HUMAN])]
+    )
     label(axes, points, [f"{w.name} {w.top5_error:g}" for w in ILSVRC], np.full(len(points), 4.0), avoid=lines)
     return figure
 
@@ -117,7 +119,13 @@ def _area_legend(axes: Axes) -> None:
         for area, params in zip(_area(sizes), sizes, strict=True)
     ]
     axes.legend(
-        handles=handles, title="parameters", loc="lower right", labelspacing=2.6, borderpad=2.2, handletextpad=2.2, fontsize=8
+        handles=handles,
+        title="parameters",
+        loc="lower right",
+        labelspacing=2.6,
+        borderpad=2.2,
+        handletextpad=2.2,
+        fontsize=8,
     )
 
 
@@ -128,7 +136,7 @@ def label(
     radii: NDArray[np.float64],
     avoid: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write names beside points: none over another or the border, and, where there is room, none over a point or a line.
+    """Write names beside points: none over another or the border, and where there is room none over a point or a line.
 
     Args:
         axes: of a figure that is otherwise complete: what it shows must not move any more.
@@ -160,7 +168,9 @@ def label(
         text.set_parse_math(False)
         size = text.get_window_extent(renderer)
         half = np.array([size.width / 2 + 2, size.height / 2 + 1])
-        offset, line = _place(centres[row], reach[row], half, frame, np.array(written).reshape(-1, 4), bubbles, np.concatenate(lines))
+        offset, line = _place(
+            centres[row], reach[row], half, frame, np.array(written).reshape(-1, 4), bubbles, np.concatenate(lines)
+        )
         text.set_position(tuple(offset / scale))
         if not len(line) and text.arrow_patch is not None:
             text.arrow_patch.set_visible(False)

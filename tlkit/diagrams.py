@@ -75,7 +75,9 @@ def network(measured: Summary) -> Figure:
     axes.text(wide / 2, top - 0.12, title, ha="center", va="top", fontsize=12, parse_math=False)
     used = dict.fromkeys(block.kind for block in drawn)
     patches = [Patch(facecolor=_COLOURS[kind], edgecolor=_EDGE, label=kind) for kind in used]
-    figure.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.36 / high), ncols=7, fontsize=9, frameon=False)
+    figure.legend(
+        handles=patches, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.36 / high), ncols=7, fontsize=9, frameon=False
+    )
     note = "height of a box: root of the side of its map; width: logarithm of its channels"
     axes.text(wide / 2, -below - 0.25, note, ha="center", va="bottom", fontsize=8, color="#666666")
     return figure
@@ -157,9 +159,11 @@ def _box(output: tuple[int, ...], largest: float) -> tuple[float, float]:
 
 def _lines(block: Block) -> list[str]:
     name = block.name if len(block.name) <= _LONGEST else f"…{block.name[1 - _LONGEST :]}"
-    return [name, f"{block.what}, {'x'.join(map(str, block.output))}".removeprefix(", ")] if name else [
-        f"{block.what}, {'x'.join(map(str, block.output))}"
-    ]
+    return (
+        [name, f"{block.what}, {'x'.join(map(str, block.output))}".removeprefix(", ")]
+        if name
+        else [f"{block.what}, {'x'.join(map(str, block.output))}"]
+    )
 
 
 def _draw(axes: Axes, x: float, width: float, height: float, colour: str) -> None:

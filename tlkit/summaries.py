@@ -19,7 +19,7 @@ from tlkit.errors import UsageError
 from tlkit.tables import csv_text, markdown, short
 
 if TYPE_CHECKING:
-    from tlkit.backbones.summary import Layer, Summary
+    from tlkit.backbones.summary import Summary
 
 PICTURES = (".png", ".svg", ".pdf")
 SUFFIXES = (".txt", ".csv", ".json", ".md", *PICTURES)
@@ -77,7 +77,9 @@ def _sides(given: int | str | None) -> tuple[int, int] | None:
         return None
     words = str(given).lower().split("x")
     if len(words) > 2 or not all(word.isascii() and word.isdigit() and int(word) for word in words):
-        raise UsageError(f"data.input_size={given}: give the side of the images in pixels, 224, or HEIGHTxWIDTH, 160x192.")
+        raise UsageError(
+            f"data.input_size={given}: give the side of the images in pixels, 224, or HEIGHTxWIDTH, 160x192."
+        )
     return int(words[0]), int(words[-1])
 
 

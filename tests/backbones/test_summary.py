@@ -86,7 +86,20 @@ def test_stacks_of_3x3_see_what_one_larger_kernel_sees_with_fewer_weights(count:
 
 def test_vgg16_is_the_table_of_the_notes() -> None:
     measured = summary_of("vgg16")
-    weights = [1728, 36864, 73728, 147456, 294912, 589824, 589824, 1179648, *[2359296] * 5, 102760448, 16777216, 4096000]
+    weights = [
+        1728,
+        36864,
+        73728,
+        147456,
+        294912,
+        589824,
+        589824,
+        1179648,
+        *[2359296] * 5,
+        102760448,
+        16777216,
+        4096000,
+    ]
     assert [layer.weights for layer in weighing(measured)] == weights
     assert sum(weights) == 138_344_128
     values = [layer.activations for layer in measured.layers]
@@ -113,7 +126,9 @@ def test_fields_of_resnets(name: str, sides: list[int]) -> None:
     assert taps == [(side, side) for side in sides]
 
 
-@pytest.mark.parametrize("name", [*CHEAP, *(pytest.param(n, marks=pytest.mark.full) for n in DOCUMENTED if n not in CHEAP)])
+@pytest.mark.parametrize(
+    "name", [*CHEAP, *(pytest.param(n, marks=pytest.mark.full) for n in DOCUMENTED if n not in CHEAP)]
+)
 def test_documented_networks_add_up(name: str) -> None:
     backbone = shapes_only(name)
     check_sums(backbone)
@@ -263,7 +278,7 @@ def test_memory_is_what_the_arithmetic_says() -> None:
     measured = summarize(backbone_of(body, 8, (3, 16, 16)))
     image, first, second = 3 * 256, 4 * 256, 8 * 64
     assert measured.peak == 4 * max(image + 2 * first, image + first + second)  # the image stays, it is the caller's
-    # The two convolutions keep their inputs, the activation its output, which is one of these, the classifier the codes.
+    # Convolutions keep their inputs, the activation its output, which is one of these, the classifier the codes.
     assert measured.kept == 4 * (image + first + 8)
     params = count_params(body) + 90
     assert measured.forward_bytes(10) == 4 * params + 10 * measured.peak
@@ -273,5 +288,7 @@ def test_memory_is_what_the_arithmetic_says() -> None:
 def test_other_sizes_and_sizes_that_cannot_be() -> None:
     small = summarize(shapes_only("resnet18"), (3, 64, 96))
     assert small.layers[-3].output == (2, 3, 512)
-    with pytest.raises(TlkitError, match=r"vit_tiny_patch16_224 cannot be run on images of 100x100: .*Its own size is 224x224"):
+    with pytest.raises(
+        TlkitError, match=r"vit_tiny_patch16_224 cannot be run on images of 100x100: .*Its own size is 224x224"
+    ):
         summarize(shapes_only("timm/vit_tiny_patch16_224"), (3, 100, 100))

@@ -41,10 +41,15 @@ class Seen:
 
 def image(height: int, width: int, channels: int) -> Seen:
     """Return what is known of an image (1, C, H, W)."""
-    return Seen(((), *(((axis, n),) if n > 1 else () for axis, n in zip("chw", (channels, height, width), strict=True))), Field())
+    return Seen(
+        ((), *(((axis, n),) if n > 1 else () for axis, n in zip("chw", (channels, height, width), strict=True))),
+        Field(),
+    )
 
 
-def windowed(seen: Seen, before: Sequence[int], after: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair) -> Seen:
+def windowed(
+    seen: Seen, before: Sequence[int], after: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair
+) -> Seen:
     """Return what is known after a convolution or pooling.
 
     Args:
@@ -139,9 +144,7 @@ def resized(seen: Seen, before: Sequence[int], after: Sequence[int]) -> Seen:
     """Return what is known of a part of a tensor, or of one that was padded: every second row is one with a stride."""
     if seen.dims is None or len(before) != len(after):
         return replace(seen, dims=None)
-    dims = tuple(
-        dim if n == m else _of_length(dim, m) for dim, n, m in zip(seen.dims, before, after, strict=True)
-    )
+    dims = tuple(dim if n == m else _of_length(dim, m) for dim, n, m in zip(seen.dims, before, after, strict=True))
     if seen.field is None or not _is_map(seen.dims) or len(before) != 4:
         return replace(seen, dims=dims)
     steps = [max(round(before[2 + side] / max(after[2 + side], 1)), 1) for side in (0, 1)]

@@ -269,7 +269,9 @@ def _order(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int)
     import torch
 
     numbered = torch.empty(tuple(range(2, 2 + ndim)), device="meta")
-    moved = getattr(torch, name)(numbered, *([args[1:]] if name == "permute" and isinstance(args[1], int) else args[1:]), **kwargs)
+    moved = getattr(torch, name)(
+        numbered, *([args[1:]] if name == "permute" and isinstance(args[1], int) else args[1:]), **kwargs
+    )
     return [length - 2 for length in moved.shape]
 
 
