@@ -13,6 +13,7 @@ from rich.console import Console
 from tlkit import registry, summaries
 from tlkit.backbones.summary import Summary, summarize
 from tlkit.cli import main
+from tlkit.tables import short
 
 
 def summary_of(name: str) -> Summary:
@@ -34,7 +35,7 @@ def test_it_fits_a_terminal_and_no_number_is_cut(name: str, width: int) -> None:
     assert max(map(len, lines)) <= width
     for layer in measured.layers:
         size = "x".join(map(str, layer.output))
-        macs = f"{layer.macs:,}" if width == 200 else summaries.short(layer.macs)
+        macs = f"{layer.macs:,}" if width == 200 else short(layer.macs)
         assert any(size in line and (not layer.macs or macs in line) for line in lines), (layer.name, size, macs)
     assert any("pool" in line for line in lines)
     assert any("classifier" in line for line in lines)

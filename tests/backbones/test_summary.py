@@ -22,7 +22,7 @@ DOCUMENTED = sorted(registry.entry_points("backbone").keys() - {"timm"})
 FOREIGN = ["test_vit", "test_convnext", "test_efficientnet", "swin_tiny_patch4_window7_224", "nfnet_l0"]
 
 
-class Plain(Network):
+class Plain(Network):  # type: ignore[misc]
     """Any layers, the mean of the last map, and a classifier."""
 
     def __init__(self, body: nn.Module, width: int) -> None:
@@ -239,7 +239,7 @@ def support(network: nn.Module, module: nn.Module, image: Tensor, place: int) ->
     image.requires_grad_()
     network(image)
     hook.remove()
-    outputs[0][0, :, place, place].sum().backward()
+    outputs[0][0, :, place, place].sum().backward()  # type: ignore[no-untyped-call]
     assert image.grad is not None
     rows = image.grad[0].abs().sum((0, 2)).nonzero().flatten().tolist()
     return rows[0], rows[-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,9 @@ class Step:
     padding: tuple[int, ...] | None = None
     inputs: tuple[int, ...] = ()
     macs: int = 0
-    weights: list[str] = field(default_factory=list)
-    biases: list[str] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
+    weights: list[str] = dataclasses.field(default_factory=list)
+    biases: list[str] = dataclasses.field(default_factory=list)
+    other: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ class Tracer(TorchFunctionMode):
 
     def step_of(self, tensor: Tensor) -> int | None:
         """Return the number of the step that made a tensor."""
-        trace = self._traces.get(tensor)
-        return None if trace is None else trace.step
+        return self._traces[tensor].step if tensor in self._traces else None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -220,8 +220,9 @@ class Tracer(TorchFunctionMode):
 
     def _names_in(self, tensor: Tensor) -> list[str]:
         own = self._names.get(id(tensor))
-        made: list[str] = self._learned.get(tensor, [])
-        return [own] if own is not None else made
+        if own is not None:
+            return [own]
+        return list(self._learned[tensor]) if tensor in self._learned else []
 
     def _weigh(self) -> None:
         storages = {}
