@@ -16,8 +16,8 @@ from tlkit.visualize.receptive import receptive_fields
 GREY = Preprocess((3, 32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
 
 
-def settings(pool: Any) -> list[list[int]]:
-    return [[int(size)] * 2 for size in (pool.kernel_size, pool.stride, pool.padding)]
+def settings(pool: nn.MaxPool2d) -> list[list[int]]:
+    return [[int(getattr(pool, name))] * 2 for name in ("kernel_size", "stride", "padding")]
 
 
 def written_out(layers: nn.Sequential, batch: Tensor, channel: int) -> Tensor:
@@ -124,7 +124,7 @@ def test_without_poolings_no_image_matters() -> None:
     backbone = from_timm("mobilenetv2_035", weights=None)
     found = project(backbone.module, torch.randn(2, 3, 64, 64), backbone.tap("blocks.1"), channel=0)
     assert found.remarks == (
-        "What the paper does not speak of passes them back as gradients: BatchNorm (as its scale), ReLU6, sums.",
+        "The paper does not speak of these, which pass signals back as gradients do: BatchNorm (as its scale), ReLU6, sums.",
         "No max-pooling, so no switches: but for their place, projections are the same for every image.",
     )
 
