@@ -136,7 +136,7 @@ def test_where_overlapping_windows_share_a_maximum_signals_add_up() -> None:
     alone = torch.zeros_like(top)
     for row, position in enumerate(flat.argmax(1).tolist()):
         alone[row, channel].view(-1)[position] = flat[row, position]
-    signal = F.relu(F.conv_transpose2d(alone, over.weight))
+    signal = F.conv_transpose2d(alone, over.weight)
     shared = torch.zeros_like(maps).flatten(2).scatter_add(2, switches.flatten(2), signal.flatten(2)).view_as(maps)
     expected = F.conv_transpose2d(F.relu(shared), conv.weight, None, 2)
     found = project(module.eval(), batch, Tap("map", "last", 8, 4, "NCHW"), channel)
