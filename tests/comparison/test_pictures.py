@@ -94,7 +94,9 @@ def test_each_point_is_where_it_belongs_and_has_its_name() -> None:
 
 
 def test_the_leaderboard_has_the_best_on_top_and_marks_what_ties_with_it() -> None:
-    figure = pictures.leaderboard(["a", "b", "c"], [0.9, 0.8, 0.7], [(0.85, 0.95), (0.7, 0.9), (0.6, 0.8)], [True, True, False])
+    figure = pictures.leaderboard(
+        ["a", "b", "c"], [0.9, 0.8, 0.7], [(0.85, 0.95), (0.7, 0.9), (0.6, 0.8)], [True, True, False]
+    )
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     assert axes.yaxis_inverted()
