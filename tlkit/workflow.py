@@ -163,8 +163,8 @@ def fit(
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
-        logs.result(metrics)
         results.write_results(out, metrics, predictions, classifier)
+        logs.result(metrics, classifier.training)
     extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
     print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
     return Run(out, classifier, metrics, predictions)

@@ -95,7 +95,7 @@ def accuracy_by_time(names: Sequence[str], accuracy: ArrayLike, seconds: ArrayLi
     wide = np.ptp(np.log10(spent)) > 1.2
     axes.xaxis.set_major_locator(FixedLocator(_TIMES if wide else sorted((*_TIMES, *_MORE_TIMES))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
-    axes.set(xlabel="time for codes, fitting and training")
+    axes.set(xlabel="time for fitting and training, and for codes that were not there yet")
     return figure
 
 
