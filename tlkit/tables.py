@@ -1,7 +1,11 @@
-"""Tables to files: CSV, JSON lines or Parquet by extension, written whole or not at all."""
+"""Tables to files: CSV, JSON lines or Parquet by extension, written whole or not at all.
+
+Spreadsheets run what looks like a formula, whoever named the file or the class. In CSV such text has a ' before it.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".csv", ".jsonl", ".parquet")
 
+# Where a cell begins, also in a spreadsheet that parts cells at semicolons; what is or becomes a formula there.
+_START, _FORMULA, _BREAK = r"(?<![^;\t\r\n])", r"(?='*[^\S\t\r\n]*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])", r"(?='*[\t\r\n])"
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+
 
 def printable(name: str) -> str:
     r"""Replace what no table can hold: the undecodable part of a file name.
@@ -23,6 +31,24 @@ def printable(name: str) -> str:
     'caf?.jpg'
     """
     return name.encode(errors="replace").decode()
+
+
+def plain(text: str) -> str:
+    r"""Return a text as a CSV cell that no spreadsheet runs: a ' stands before what would be a formula.
+
+    >>> plain("=cmd()"), plain("-1"), plain("bees"), plain("'=x")
+    ("'=cmd()", '-1', 'bees', "''=x")
+    """
+    return text if _NUMBER.fullmatch(text) else re.sub(f"{_START}{_FORMULA}|^{_BREAK}", "'", text)
+
+
+def original(cell: str) -> str:
+    """Undo `plain`.
+
+    >>> original("'=cmd()"), original("'twas")
+    ('=cmd()', "'twas")
+    """
+    return re.sub(f"{_START}'{_FORMULA}|^'{_BREAK}", "", cell)
 
 
 def check_extension(out: str | Path) -> None:
@@ -39,7 +65,7 @@ def write(table: pd.DataFrame, out: str | Path) -> None:
     """Write a table in the format that the extension of `out` names."""
     suffix = Path(out).suffix.lower()
     if str(out) == "-":
-        table.to_csv(sys.stdout, index=False)
+        _plain(table).to_csv(sys.stdout, index=False)
     elif suffix == ".parquet":
         buffer = BytesIO()
         table.to_parquet(buffer, index=False)
@@ -47,4 +73,10 @@ def write(table: pd.DataFrame, out: str | Path) -> None:
     elif suffix == ".jsonl":
         files.write_text(Path(out), table.to_json(orient="records", lines=True, force_ascii=False))
     else:
-        files.write_text(Path(out), table.to_csv(index=False))
+        files.write_text(Path(out), _plain(table).to_csv(index=False))
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    cells = {name: texts[name].map(lambda cell: plain(cell) if isinstance(cell, str) else cell) for name in texts}
+    return table.assign(**cells).rename(columns=plain)
