@@ -5,6 +5,7 @@ Spreadsheets run what looks like a formula, whoever named the file or the class.
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 from io import BytesIO
@@ -65,7 +66,7 @@ def write(table: pd.DataFrame, out: str | Path) -> None:
     """Write a table in the format that the extension of `out` names."""
     suffix = Path(out).suffix.lower()
     if str(out) == "-":
-        _plain(table).to_csv(sys.stdout, index=False)
+        sys.stdout.write(_csv(table))
     elif suffix == ".parquet":
         buffer = BytesIO()
         table.to_parquet(buffer, index=False)
@@ -73,10 +74,13 @@ def write(table: pd.DataFrame, out: str | Path) -> None:
     elif suffix == ".jsonl":
         files.write_text(Path(out), table.to_json(orient="records", lines=True, force_ascii=False))
     else:
-        files.write_text(Path(out), _plain(table).to_csv(index=False))
+        files.write_text(Path(out), _csv(table))
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
+def _csv(table: pd.DataFrame) -> str:
     texts = table.select_dtypes(exclude=["number", "bool"])
     cells = {name: texts[name].map(lambda cell: plain(cell) if isinstance(cell, str) else cell) for name in texts}
-    return table.assign(**cells).rename(columns=plain)
+    safe = table.assign(**cells).rename(columns=plain)
+    text = safe.to_csv(index=False)
+    # Python quotes a line feed, but not a carriage return, which would begin a row, too.
+    return safe.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC) if "\r" in text else text
