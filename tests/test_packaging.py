@@ -22,7 +22,7 @@ LAYERS = [
     ["training"],
     ["classifier", "testing"],
     ["strategies", "evaluation"],
-    ["runs", "plugin_list", "plots"],
+    ["runs", "plugin_list", "plots", "reports"],
     ["sources", "results"],
     ["lr_find"],
     ["workflow"],

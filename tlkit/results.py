@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlkit import files, runs
+import numpy as np
+
+from tlkit import files, registry, runs
+from tlkit.words import words
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from tlkit.classifier import Classifier
+    from tlkit.codes import CodesStore
     from tlkit.data import ImageData
+    from tlkit.reports import Shown
 
 
 def write_data(out: Path, images: ImageData, inspection: Mapping[str, Any]) -> None:
@@ -28,17 +35,58 @@ def write_data(out: Path, images: ImageData, inspection: Mapping[str, Any]) -> N
     tables.write(pd.DataFrame({"file": names, "label": labels, "split": images.split}), out / runs.IMAGES)
 
 
-def write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier) -> None:
-    """Write what was measured; metrics.json comes last, it says that the run is whole."""
-    from tlkit import plots, tables
+def write_results(
+    out: Path,
+    metrics: dict[str, Any],
+    predictions: pd.DataFrame,
+    classifier: Classifier,
+    store: CodesStore,
+    shown: Shown,
+) -> None:
+    """Write what was measured, and the report; metrics.json comes last, it says that the run is whole."""
+    from tlkit import plots, reports, tables
 
     labels = [classifier.classes.index(name) for name in predictions["label"]]
     probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    environment = runs.environment()
     plots.save(plots.confusion_matrix(metrics["confusion_matrix"], classifier.classes), out / "confusion_matrix.png")
     plots.save(plots.reliability(probabilities, labels), out / "reliability.png")
+    plots.save(_embedding(shown.part, predictions, classifier, store), out / "embedding.png")
     tables.write(predictions, out / "predictions.csv")
-    files.write_json(out / "environment.json", runs.environment())
+    files.write_json(out / "environment.json", environment)
+    page = reports.page(shown, metrics, predictions, classifier, environment, out)
+    files.write_text(out / runs.REPORT, page)
     files.write_json(out / runs.METRICS, metrics)
+
+
+def _embedding(part: ImageData, predictions: pd.DataFrame, classifier: Classifier, store: CodesStore) -> Figure:
+    """Draw some of the predicted images by their codes, which the store has."""
+    from tlkit import plots, reports
+
+    draw = np.random.default_rng(0)
+    rows = np.sort(draw.permutation(len(part))[: reports.MOST])
+    some = part.select(rows)
+    codes = store.codes(classifier.backbone, some.images, classifier.taps)
+    first_views = np.arange(len(some)) * codes.views
+    tables = [np.asarray(codes.tables[tap].select(first_views)) for tap in classifier.taps]
+    wrong = (predictions["label"] != predictions["predicted"]).to_numpy()[rows]
+    return plots.embedding(reports.maps(tables, seed=0), some.labels, classifier.classes, wrong)
+
+
+def spelled(command: str, record: Mapping[str, Any]) -> str:
+    """Spell a command with its settings, but for those that a plugin has by default.
+
+    >>> spelled("fit", {"data": {"name": "folder", "root": "my photos", "group": None}, "trainer": {}, "seed": 1})
+    "fit data=folder 'data.root=my photos' seed=1"
+    """
+    told: dict[str, Any] = {}
+    for key, value in record.items():
+        if key in registry.KINDS and isinstance(value, Mapping):
+            usual = {name: p.default for name, p in signature(registry.get(key, value["name"])).parameters.items()}
+            value = {name: v for name, v in value.items() if name not in usual or v != usual[name]}
+        if value is not None:
+            told[key] = value
+    return f"{command} {words(**told)}"
 
 
 def write_training(training: Mapping[str, Any], out: Path) -> None:

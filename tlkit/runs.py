@@ -13,6 +13,7 @@ training/          what the training logged
 checkpoint.pt      where the training stands, until metrics.json is there; `tlkit fit resume=RUN` goes on from it
 *.png              pictures
 log.txt            what was printed
+report.html        all of it on one page
 metrics.json       what came out; written last
 """
 
@@ -30,9 +31,10 @@ from tlkit.errors import TlkitError, did_you_mean
 from tlkit.training import CHECKPOINT, LOGS
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
+REPORT = "report.html"
 _FOLDERS = (MODEL, LOGS)
 _TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "index.parquet")
-_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
+_NAMES = (CONFIG, METRICS, IMAGES, LOG, REPORT, "data.json", "decision.json", "environment.json", *_TABLES)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
 _PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)

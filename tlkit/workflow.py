@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -43,6 +44,11 @@ class Run:
     classifier: Classifier
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+
+    @property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.path / runs.REPORT
 
 
 def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
@@ -121,9 +127,11 @@ def fit(
     from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
     from tlkit.evaluation import report
+    from tlkit.reports import Shown
     from tlkit.strategies import Resources
     from tlkit.training.loggers import chosen, logged
 
+    started = time.perf_counter()
     names = chosen(logger)
     data = {key: lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
@@ -144,13 +152,15 @@ def fit(
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
-        metrics, predictions, _ = measure(classifier, images, held_out, store)
+        metrics, predictions, part = measure(classifier, images, held_out, store)
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
         logs.result(metrics)
-        results.write_results(out, metrics, predictions, classifier)
+        command, seconds = results.spelled("fit", record), time.perf_counter() - started
+        shown = Shown(images, part, command, seconds, inspection=inspection)
+        results.write_results(out, metrics, predictions, classifier, store, shown)
     print(report.of_fit(images, classifier, metrics, runs.short(out)))
     return Run(out, classifier, metrics, predictions)
 
@@ -211,7 +221,9 @@ def evaluate(
     """
     from tlkit.classifier import Classifier
     from tlkit.evaluation import report
+    from tlkit.reports import Shown
 
+    started = time.perf_counter()
     source = runs.find(run)
     images = new_data(data) if data else data_of(source)
     classifier = Classifier.load(source / runs.MODEL, weights)
@@ -222,7 +234,9 @@ def evaluate(
     with runs.directory(folder, record) as folder:
         store = _prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
-        results.write_results(folder, metrics, predictions, classifier)
+        command, seconds = results.spelled("evaluate", record), time.perf_counter() - started
+        shown = Shown(images, images, command, seconds, run=runs.short(source))
+        results.write_results(folder, metrics, predictions, classifier, store, shown)
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
 

@@ -23,16 +23,22 @@ def of_data(images: ImageData, inspection: Mapping[str, Any]) -> str:
 
 def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any], run_dir: str) -> str:
     """Say what a run reached, where it is, and what to type next."""
-    training = classifier.training
     run = shlex.quote(run_dir)
     lines = [
         "",
-        f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}",
-        *_measured(images, metrics),
+        made(classifier),
+        *measured(images, metrics),
         f"results: {run_dir}",
+        f"report:  {run_dir}/report.html",
         f"next:    tlkit predict run={run} images=FOLDER",
     ]
     return "\n".join(lines)
+
+
+def made(classifier: Classifier) -> str:
+    """Say what the classifier is: network, strategy, head, and how well that was expected to do."""
+    training = classifier.training
+    return f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}"
 
 
 def _what(classifier: Classifier) -> str:
@@ -55,10 +61,11 @@ def _chosen(training: Mapping[str, Any]) -> str:
 
 def of_evaluation(images: ImageData, metrics: Mapping[str, Any], folder: str) -> str:
     """Say what an evaluation measured and where it is."""
-    return "\n".join([*_measured(images, metrics), f"results: {folder}"])
+    return "\n".join([*measured(images, metrics), f"results: {folder}"])
 
 
-def _measured(images: ImageData, metrics: Mapping[str, Any]) -> list[str]:
+def measured(images: ImageData, metrics: Mapping[str, Any]) -> list[str]:
+    """Say how good the predictions are, and what could not be predicted."""
     low, high = metrics["accuracy_interval"]
     top5 = f", top-5 {metrics['top5']:.3f}" if "top5" in metrics else ""
     unreadable = [f"{file} ({why})" for file, why in images.unreadable.items()]
