@@ -196,35 +196,33 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
     return figure
 
 
-def embedding(maps: Mapping[str, ArrayLike], labels: ArrayLike, classes: Sequence[str], wrong: ArrayLike) -> Figure:
-    """Draw images as points of a plane, once for each way to lay them out, coloured by class.
+def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wrong: ArrayLike, title: str) -> Figure:
+    """Draw images as points of a plane, coloured by class.
 
     Args:
-        maps: what to call it, and (n, 2).
-        labels: (n,) the true classes, 0 .. k-1; only up to 20 of them are told apart by colour and named.
+        points: (n, 2).
+        labels: (n,) the true classes, 0 .. k-1; up to 20 of them are told apart by colour and named.
         classes: k names.
         wrong: (n,) bool, points that get a ring.
+        title: how they were laid out.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
-    y, ringed = np.asarray(labels, dtype=np.int64), np.asarray(wrong, dtype=bool)
+    plane, y, ringed = np.asarray(points, dtype=np.float64), np.asarray(labels), np.asarray(wrong, dtype=bool)
     names, fonts = _drawable(classes)
     few = len(names) <= 20
     colours = colormaps["tab10" if len(names) <= 10 else "tab20" if few else "turbo"]
-    figure = Figure(figsize=(5.0 * len(maps), 5.4 if few else 4.8), layout="constrained")
-    for axes, (title, plane) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
-        points = np.asarray(plane, dtype=np.float64)
-        for label in np.unique(y):
-            colour = colours(label if few else label / (len(names) - 1))
-            axes.scatter(*points[y == label].T, s=14, color=colour, linewidths=0, label=names[label] if few else None)
-        ring = {"s": 48, "facecolors": "none", "edgecolors": "black", "linewidths": 1.1, "label": "wrong"}
-        axes.scatter(*points[ringed].T, **ring)
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(title, fontsize=11)
-    handles, texts = axes.get_legend_handles_labels()
-    legend = figure.legend(handles, texts, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
-    for text in legend.get_texts():
+    figure, axes = _figure(5.5, 5.5 + (0.1 * len(names) if few else 0))
+    for label in np.unique(y):
+        colour = colours(label if few else label / (len(names) - 1))
+        axes.scatter(*plane[y == label].T, s=16, color=colour, linewidths=0, label=names[label] if few else None)
+    if ringed.any():
+        axes.scatter(*plane[ringed].T, s=52, facecolors="none", edgecolors="black", linewidths=1.1, label="wrong")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
+    columns = 5 if max(map(_columns, names)) < 10 else 2
+    told = axes.get_legend_handles_labels()
+    for text in figure.legend(*told, loc="outside lower center", ncols=columns, fontsize=9, frameon=False).get_texts():
         text.set_fontfamily(fonts)
         text.set_parse_math(False)
     return figure

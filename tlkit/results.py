@@ -14,7 +14,6 @@ from tlkit.words import words
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
@@ -51,7 +50,7 @@ def write_results(
     environment = runs.environment()
     plots.save(plots.confusion_matrix(metrics["confusion_matrix"], classifier.classes), out / "confusion_matrix.png")
     plots.save(plots.reliability(probabilities, labels), out / "reliability.png")
-    plots.save(_embedding(shown.part, predictions, classifier, store), out / "embedding.png")
+    _draw_maps(out, shown.part, predictions, classifier, store)
     tables.write(predictions, out / "predictions.csv")
     files.write_json(out / "environment.json", environment)
     page = reports.page(shown, metrics, predictions, classifier, environment, out)
@@ -59,18 +58,20 @@ def write_results(
     files.write_json(out / runs.METRICS, metrics)
 
 
-def _embedding(part: ImageData, predictions: pd.DataFrame, classifier: Classifier, store: CodesStore) -> Figure:
+def _draw_maps(
+    out: Path, part: ImageData, predictions: pd.DataFrame, classifier: Classifier, store: CodesStore
+) -> None:
     """Draw some of the predicted images by their codes, which the store has."""
     from tlkit import plots, reports
 
-    draw = np.random.default_rng(0)
-    rows = np.sort(draw.permutation(len(part))[: reports.MOST])
+    rows = np.sort(np.random.default_rng(0).permutation(len(part))[: reports.MOST])
     some = part.select(rows)
     codes = store.codes(classifier.backbone, some.images, classifier.taps)
     first_views = np.arange(len(some)) * codes.views
     tables = [np.asarray(codes.tables[tap].select(first_views)) for tap in classifier.taps]
     wrong = (predictions["label"] != predictions["predicted"]).to_numpy()[rows]
-    return plots.embedding(reports.maps(tables, seed=0), some.labels, classifier.classes, wrong)
+    for name, (title, points) in reports.maps(tables, seed=0).items():
+        plots.save(plots.embedding(points, some.labels, classifier.classes, wrong, title), out / f"{name}.png")
 
 
 def spelled(command: str, record: Mapping[str, Any]) -> str:

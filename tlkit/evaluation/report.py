@@ -27,7 +27,7 @@ def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any]
     lines = [
         "",
         made(classifier),
-        *measured(images, metrics),
+        *_measured(images, metrics),
         f"results: {run_dir}",
         f"report:  {run_dir}/report.html",
         f"next:    tlkit predict run={run} images=FOLDER",
@@ -61,11 +61,10 @@ def _chosen(training: Mapping[str, Any]) -> str:
 
 def of_evaluation(images: ImageData, metrics: Mapping[str, Any], folder: str) -> str:
     """Say what an evaluation measured and where it is."""
-    return "\n".join([*measured(images, metrics), f"results: {folder}"])
+    return "\n".join([*_measured(images, metrics), f"results: {folder}"])
 
 
-def measured(images: ImageData, metrics: Mapping[str, Any]) -> list[str]:
-    """Say how good the predictions are, and what could not be predicted."""
+def _measured(images: ImageData, metrics: Mapping[str, Any]) -> list[str]:
     low, high = metrics["accuracy_interval"]
     top5 = f", top-5 {metrics['top5']:.3f}" if "top5" in metrics else ""
     unreadable = [f"{file} ({why})" for file, why in images.unreadable.items()]

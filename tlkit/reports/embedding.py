@@ -18,7 +18,7 @@ MOST = 400
 _COMPONENTS, _STEPS, _FEWEST = 50, 500, 10
 
 
-def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, Floats]:
+def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, tuple[str, Floats]]:
     """Lay images out on a plane in several ways.
 
     Args:
@@ -26,12 +26,12 @@ def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, Flo
         seed: of t-SNE.
 
     Returns:
-        What to call it, and (n, 2): "PCA" with its share of the variance, and if there are 10 images or more "t-SNE"
-        of the first 50 components (van der Maaten and Hinton 2008).
+        A title and (n, 2) for "pca", and if there are 10 images or more for "tsne", of the first 50 components
+        (van der Maaten and Hinton 2008).
     """
     scores, variances = _components(codes)
     share = variances[:2].sum() / max(variances.sum(), np.finfo(float).tiny)
-    found = {f"PCA ({share:.0%} of the variance)": scores[:, :2]}
+    found = {"pca": (f"PCA, {share:.0%} of the variance", scores[:, :2])}
     spread = scores[:, 0].std()
     if len(scores) >= _FEWEST and spread > 0:
         from sklearn.manifold import TSNE
@@ -39,7 +39,8 @@ def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, Flo
         start = (1e-4 * scores[:, :2] / spread).astype(np.float32)
         perplexity = min(30.0, (len(scores) - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init=start, max_iter=_STEPS, random_state=seed)
-        found[f"t-SNE (perplexity {perplexity:.3g})"] = tsne.fit_transform(scores[:, :_COMPONENTS].astype(np.float32))
+        plane = tsne.fit_transform(scores[:, :_COMPONENTS].astype(np.float32))
+        found["tsne"] = (f"t-SNE, perplexity {perplexity:.3g}", plane)
     return found
 
 

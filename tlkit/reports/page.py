@@ -33,7 +33,8 @@ _FIGURES = {
     "training": "Losses and validation accuracy over the epochs",
     "confusion_matrix": "Confusion matrix: rows are true classes, columns predicted ones",
     "reliability": "How often predictions of each confidence are right",
-    "embedding": "Held-out images laid out by their codes; a ring marks a wrong prediction",
+    "pca": "Held-out images by the first two principal components of their codes; wrong predictions are ringed",
+    "tsne": "Held-out images by t-SNE of their codes: near means alike, distances between groups mean nothing",
 }
 
 
@@ -82,7 +83,6 @@ def page(
         "shown": shown,
         "title": f"{shown.images.name}: {classifier.backbone.name}, {training['strategy']}",
         "written": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-        "measured": report.measured(shown.part, metrics),
         "metrics": metrics,
         "classifier": classifier,
         "training": training,
@@ -107,7 +107,11 @@ def _template() -> Template:
 
     folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"count": lambda n: f"{n:,}", "three": lambda x: f"{x:.3f}"}
     environment.globals["style"] = Markup((folder / "style.css").read_text(encoding="utf-8"))  # our own
@@ -163,7 +167,10 @@ def _notable(predictions: pd.DataFrame) -> tuple[list[int], list[int]]:
 def _pictures(part: ImageData, predictions: pd.DataFrame, rows: Sequence[int]) -> list[dict[str, Any]]:
     told = [predictions.iloc[row] for row in rows]
     return [
-        {**{key: one[key] for key in ("file", "label", "predicted", "probability")}, "of_truth": one[f"p({one['label']})"]}
+        {
+            **{key: one[key] for key in ("file", "label", "predicted", "probability")},
+            "of_truth": one[f"p({one['label']})"],
+        }
         | {"picture": picture}
         for one, picture in zip(told, thumbnails(part.select(rows).images), strict=True)
     ]
