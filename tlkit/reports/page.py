@@ -131,6 +131,7 @@ def _data(shown: Shown) -> dict[str, Any]:
     columns = [np.bincount(images.labels[rows], minlength=len(images.classes)).tolist() for rows in places.values()]
     unreadable = list(images.unreadable.items())
     return {
+        "source": ", ".join(f"{key}={value}" for key, value in images.source.items()),
         "splits": splits,
         "sizes": [len(rows) for rows in places.values()],
         "rows": list(zip(images.classes, zip(*columns, strict=True), strict=True)),
