@@ -115,7 +115,7 @@ def test_any_names_are_drawn_without_a_warning(names: list[str]) -> None:
 
 def test_letters_of_another_installed_font_are_drawn_with_it() -> None:
     letter = "\U0001d504"  # fraktur A: in STIX, which comes with matplotlib, and not in its default font
-    names, fonts = plots._drawable([letter, "plain"])
+    names, fonts = plots.drawable([letter, "plain"])
     assert len(fonts) > 1
     assert names == [letter, "plain"]
     drawn(plots.confusion_matrix(counts(2), [letter, "plain"]))
@@ -123,8 +123,8 @@ def test_letters_of_another_installed_font_are_drawn_with_it() -> None:
 
 def test_letters_of_no_font_are_numbered() -> None:
     unknown = "\U000e0fff", "\uf8ffx"
-    assert plots._drawable(["plain", "\U0001f9ff猫"])[0][0] == "plain"
-    for name in plots._drawable(unknown)[0]:
+    assert plots.drawable(["plain", "\U0001f9ff猫"])[0][0] == "plain"
+    for name in plots.drawable(unknown)[0]:
         assert name.isprintable()
 
 

@@ -65,6 +65,7 @@ def test_a_run_directory_is_whole(run: Path) -> None:
         "model",
         "pca.png",
         "predictions.csv",
+        "probabilities.parquet",
         "regularisation.png",
         "reliability.png",
         "report.html",

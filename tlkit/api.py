@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.classifier import Classifier
+from tlkit.ensembles import Ensemble, load_classifier
 from tlkit.runs import MODEL, find
 from tlkit.workflow import Run
 
@@ -29,8 +30,8 @@ def fit(run_dir: str | Path | None = None, **settings: Any) -> Run:  # noqa: ANN
     return workflow.fit(Path(run_dir or default_dir), **composed)
 
 
-def load(run: str | Path, weights: str | None = None) -> Classifier:
-    """Read the classifier of a finished run.
+def load(run: str | Path, weights: str | None = None) -> Classifier | Ensemble:
+    """Read the classifier, or the ensemble, of a finished run.
 
     Args:
         run: the run directory.
@@ -39,4 +40,4 @@ def load(run: str | Path, weights: str | None = None) -> Classifier:
     Raises:
         TlkitError: no finished run is there, or its weights cannot be had.
     """
-    return Classifier.load(find(run) / MODEL, weights)
+    return load_classifier(find(run) / MODEL, weights)

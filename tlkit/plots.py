@@ -37,7 +37,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     from matplotlib.colors import PowerNorm
 
     counts = np.asarray(matrix, dtype=np.int64)
-    names, fonts = _drawable(classes)
+    names, fonts = drawable(classes)
     side = float(np.clip(1.9 * np.sqrt(len(names)), 3.2, _WIDEST))
     cell = 72 * side / len(names)
     step = int(np.ceil(7.5 / cell))
@@ -95,7 +95,7 @@ def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]
         chosen: the taps that were taken; several stand side by side in the codes.
     """
     single = [candidate for candidate in search if len(candidate["taps"]) == 1]
-    names, fonts = _drawable(candidate["taps"][0] for candidate in single)
+    names, fonts = drawable(candidate["taps"][0] for candidate in single)
     best = next(candidate for candidate in search if list(candidate["taps"]) == list(chosen))
     figure, axes = _figure(float(np.clip(0.55 * len(single) + 1.5, 5.0, _WIDEST)), 4.2)
     x, y = np.arange(len(single)), np.array([candidate["accuracy"] for candidate in single])
@@ -209,7 +209,7 @@ def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wron
     from matplotlib import colormaps
 
     plane, y, ringed = np.asarray(points, dtype=np.float64), np.asarray(labels), np.asarray(wrong, dtype=bool)
-    names, fonts = _drawable(classes)
+    names, fonts = drawable(classes)
     few = len(names) <= 20
     colours = colormaps["tab10" if len(names) <= 10 else "tab20" if few else "turbo"]
     figure, axes = _figure(5.5, 5.5 + (0.1 * len(names) if few else 0))
@@ -264,13 +264,13 @@ def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float
             axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
 
 
-def _drawable(names: Iterable[str]) -> tuple[list[str], list[str]]:
+def drawable(names: Iterable[str], longest: int = _LONGEST_NAME) -> tuple[list[str], list[str]]:
     """Return the names as they can be drawn here, and the font families to draw them with.
 
     Letters that the default font lacks are looked for in the installed fonts. A name with letters that no font has is
     numbered, so that it can still be told from the others.
     """
-    texts = [_shortened("".join(c if c.isprintable() else " " for c in name)) for name in names]
+    texts = [_shortened("".join(c if c.isprintable() else " " for c in name), longest) for name in names]
     fonts, missing = _fonts(set("".join(texts)))
     drawn = [
         f"{number} " + "".join("□" if c in missing else c for c in text) if missing & set(text) else text
@@ -304,13 +304,13 @@ def _letters(font: str) -> set[str]:
         return set()
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, longest: int = _LONGEST_NAME) -> str:
     """Cut the middle out: numbered names often differ at the end.
 
     >>> _shortened("northern_short_tailed_shrew_07")
     'northern_sho…ed_shrew_07'
     """
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]}…{name[1 - _LONGEST_NAME // 2 :]}"
+    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[1 - longest // 2 :]}"
 
 
 def _columns(text: str) -> int:

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import ranks, registry, results, runs, validate
+from tlkit import combine, ranks, registry, results, runs, validate
+from tlkit.backbone_list import backbones
+from tlkit.comparison import compare
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
 from tlkit.progress import progress
-from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data, prediction_store
+from tlkit.summaries import summary
 from tlkit.training.loggers import Name
 from tlkit.training.settings import check_sharing
+from tlkit.visualize.command import visualize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +34,12 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
+    from tlkit.ensembles import Ensemble
+    from tlkit.reports.page import Evidence
 
 log = logging.getLogger(__name__)
 
+_MANY_PASSES = 200
 _SHARED = ("fit", "extract")  # commands whose frozen pass several processes share
 
 
@@ -41,7 +48,7 @@ class Run:
     """A finished run: where it is, the classifier, what it reached, and its held-out predictions."""
 
     path: Path
-    classifier: Classifier
+    classifier: Classifier | Ensemble
     metrics: dict[str, Any]
     predictions: pd.DataFrame
 
@@ -64,11 +71,16 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
     functions: dict[str, Callable[..., Any]] = {
         "fit": partial(fit, run_dir),
         "lr-find": partial(lr_find, run_dir),
+        "ensemble": partial(combine.ensemble, run_dir),
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
+        "compare": compare,
+        "visualize": visualize,
         "codes": codes,
         "plugins": plugins,
+        "backbones": backbones,
+        "summary": summary,
     }
     validate.check(functions[command], config)
     with ranks.joined() if command in _SHARED else nullcontext():
@@ -126,6 +138,7 @@ def fit(
     """
     from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
+    from tlkit.ensembles import Ensemble
     from tlkit.evaluation import report
     from tlkit.reports import Shown
     from tlkit.strategies import Resources
@@ -153,15 +166,21 @@ def fit(
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
         metrics, predictions, part = measure(classifier, images, held_out, store)
+        if isinstance(classifier, Ensemble):
+            metrics = combine.judged(classifier, combine.said_of(classifier, part, store), store, seed)[0] | metrics
+            results.write_members(out, metrics["members"])
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
         logs.result(metrics)
         command, seconds = results.spelled("fit", record), time.perf_counter() - started
-        shown = Shown(images, part, command, seconds, inspection=inspection)
-        results.write_results(out, metrics, predictions, classifier, store, shown)
-    print(report.of_fit(images, classifier, metrics, runs.short(out)))
+        evidence = _evidence(classifier, part, store)
+        shown = Shown(classifier, command, seconds, images, part, inspection, evidence=evidence)
+        results.draw_maps(out, part, predictions, classifier, store)
+        results.write_results(out, metrics, predictions, shown)
+    extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
+    print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
     return Run(out, classifier, metrics, predictions)
 
 
@@ -219,26 +238,37 @@ def evaluate(
     Raises:
         TlkitError: no such run, or the images have classes that the run does not know.
     """
-    from tlkit.classifier import Classifier
+    from tlkit.ensembles import load_classifier
     from tlkit.evaluation import report
     from tlkit.reports import Shown
 
     started = time.perf_counter()
     source = runs.find(run)
     images = new_data(data) if data else data_of(source)
-    classifier = Classifier.load(source / runs.MODEL, weights)
+    classifier = load_classifier(source / runs.MODEL, weights)
     images = images.aligned(classifier.classes)
     chosen = split or images.held_out
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
-        store = _prediction_store(classifier, codes, cache)
+        store = prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
         command, seconds = results.spelled("evaluate", record), time.perf_counter() - started
-        shown = Shown(images, images, command, seconds, run=runs.short(source))
-        results.write_results(folder, metrics, predictions, classifier, store, shown)
+        evidence = _evidence(classifier, images, store)
+        shown = Shown(classifier, command, seconds, images, images, run=runs.short(source), evidence=evidence)
+        results.draw_maps(folder, images, predictions, classifier, store)
+        results.write_results(folder, metrics, predictions, shown)
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
+
+
+def _evidence(classifier: Classifier | Ensemble, images: ImageData, store: CodesStore) -> Evidence | None:
+    """Return what draws Grad-CAM, where that takes little beside what was computed anyway."""
+    if store.forwards < _MANY_PASSES and "epochs" not in classifier.training:
+        return None
+    from tlkit.visualize.overlays import overlays
+
+    return partial(overlays, classifier, images.images)
 
 
 def predict(
@@ -257,30 +287,18 @@ def predict(
         UsageError: `out` has another extension.
     """
     from tlkit import tables
-    from tlkit.classifier import Classifier
     from tlkit.data import find_images
+    from tlkit.ensembles import load_classifier
     from tlkit.evaluation import report
 
     tables.check_extension(out)
     paths = find_images(images)
-    classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
-    store = _prediction_store(classifier, codes, cache)
+    classifier = load_classifier(runs.find(run) / runs.MODEL, weights)
+    store = prediction_store(classifier, codes, cache)
     predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
     log.info(report.of_predictions(predictions, out))
     return predictions
-
-
-def _prediction_store(classifier: Classifier, codes: Mapping[str, Any], cache: Mapping[str, Any]) -> CodesStore:
-    """Return a store that makes codes as the classifier learned on them, but for settings that may differ."""
-    from tlkit.codes import CodesStore, cache_at
-
-    if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
-        raise UsageError(
-            f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
-            "knows nothing else. Leave it out."
-        )
-    return CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
 
 
 def extract(
@@ -370,7 +388,7 @@ def plugins(*, show: str | None, check: str | None) -> None:
 
 
 def measure(
-    classifier: Classifier, images: ImageData, split: str, store: CodesStore
+    classifier: Classifier | Ensemble, images: ImageData, split: str, store: CodesStore
 ) -> tuple[dict[str, Any], pd.DataFrame, ImageData]:
     """Predict one split, or "all", of labelled images and compute the metrics.
 
@@ -380,18 +398,20 @@ def measure(
     Raises:
         TlkitError: the split is empty, or nothing in it can be read.
     """
+    from tlkit.classifier import predictions_table
     from tlkit.evaluation import evaluate as metrics_of
 
     rows = np.arange(len(images)) if split == "all" else images.rows(split)
     if len(rows) == 0:
         raise TlkitError(f"split={split}: {images.name} has no such images. Splits: {images.split_sizes()}.")
     part = replace(images.select(rows), split=np.full(len(rows), "test"))  # nothing is learned from them here
-    part = part.without(store.codes(classifier.backbone, part.images, classifier.taps).errors)
+    probabilities, errors = classifier.judge(part.images, store)
+    part = part.without(errors)
     if len(part) == 0:
         raise TlkitError(f"split={split}: not one of its {len(rows)} images can be read.")
-    predictions = classifier.predict(part.images, files=part.files, store=store)
-    probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    probabilities = probabilities[[row for row in range(len(rows)) if row not in errors]]
     measured = metrics_of(probabilities, part.labels, classifier.classes)
     metrics = {"split": split, "unreadable": len(part.unreadable), **measured}
+    predictions = predictions_table(classifier.classes, probabilities, {}, part.files)
     predictions.insert(1, "label", [part.classes[label] for label in part.labels])
     return metrics, predictions.drop(columns="error"), part

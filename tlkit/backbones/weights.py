@@ -85,9 +85,15 @@ def save_network(backbone: Backbone, path: Path) -> None:
 
 
 def fit_classifier(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give the network as many classes as the tensors have rows for its classifier; none if they have no classifier."""
+    """Give the network as many classes as the tensors have rows for its classifier; none if they have no classifier.
+
+    A classifier in which nothing is learned, such as LeNet-5's, stays.
+    """
     model: Any = module
-    names = sorted(name for name in classifier_parameters(module) if name in tensors)
+    learned = classifier_parameters(module)
+    if not learned:
+        return
+    names = sorted(name for name in learned if name in tensors)
     matrices = [tensors[name] for name in names if tensors[name].ndim > 1]
     classes = len(matrices[0]) if matrices else 0
     if classes != model.num_classes:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tlkit.classifier import Classifier
 from tlkit.evaluation import report
+from tlkit.evaluation.votes import verdicts
 from tlkit.reports.thumbnails import data_uri, thumbnails
 from tlkit.words import words
 
 if TYPE_CHECKING:
     import pandas as pd
+    import PIL.Image
     from jinja2 import Template
 
-    from tlkit.classifier import Classifier
     from tlkit.data import ImageData
+    from tlkit.ensembles import Ensemble
+
+Evidence: TypeAlias = "Callable[[Sequence[int], Sequence[int]], Sequence[PIL.Image.Image]]"
+"""From rows and classes to pictures of where the evidence for these classes is; none if it cannot be told."""
 
 _MOST_SAMPLES, _SAMPLES_OF_A_CLASS = 96, 6
-_PICTURES = 12  # of mistakes, and of hits
+_PICTURES, _EXPLAINED = 12, 6  # of mistakes, and of hits; those with Grad-CAM
 _CONFUSIONS = 10
 _UNREADABLE = 50
 
@@ -43,55 +49,60 @@ class Shown:
     """What a report shows beside the results.
 
     Attributes:
-        images: all images of the run, readable ones only.
-        part: those that were predicted, in the order of the predictions.
+        classifier: what predicted.
         command: what repeats the run, without "tlkit".
         seconds: that it took so far.
+        images: all images of the run, readable ones only; None where the run has only what others said of them.
+        part: those that were predicted, in the order of the predictions.
         inspection: `data.inspect` of all images, if that was done.
         run: directory of the run whose classifier is measured, as a user would type it; None where it is this one.
+        evidence: draws where in the images of some rows the evidence for classes is, if that is wanted.
     """
 
-    images: ImageData
-    part: ImageData
+    classifier: Classifier | Ensemble
     command: str
     seconds: float
+    images: ImageData | None = None
+    part: ImageData | None = None
     inspection: Mapping[str, Any] | None = None
     run: str | None = None
+    evidence: Evidence | None = None
 
 
 def page(
     shown: Shown,
     metrics: Mapping[str, Any],
     predictions: pd.DataFrame,
-    classifier: Classifier,
     environment: Mapping[str, Any],
     folder: Path,
 ) -> str:
     """Return a run as one HTML page: no script, nothing fetched, every name escaped.
 
     Args:
-        shown: the images.
+        shown: the classifier and the images.
         metrics: what `evaluation.evaluate` returns, with the split, and of a fit the passes.
         predictions: a row an image of `shown.part`: file, label, predicted, probability, p(CLASS)...
-        classifier: what predicted.
         environment: what `runs.environment` returns.
         folder: where the run's pictures are.
     """
-    training = classifier.training
+    classifier = shown.classifier
+    what, _, how = report.made(classifier).partition(": ")
     mistakes, hits = _notable(predictions)
     facts: dict[str, Any] = {
         "shown": shown,
-        "title": f"{shown.images.name}: {classifier.backbone.name}, {training['strategy']}",
+        "title": f"{shown.images.name}: {what}" if shown.images else what,
+        "how": how,
         "written": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         "metrics": metrics,
-        "classifier": classifier,
-        "training": training,
-        "made": report.made(classifier),
-        "decision": _decision(training),
-        "data": _data(shown),
-        "samples": _samples(shown.images),
-        "mistakes": _pictures(shown.part, predictions, mistakes),
-        "hits": _pictures(shown.part, predictions, hits),
+        "taps": classifier.taps,
+        "network": classifier.backbone if isinstance(classifier, Classifier) else None,
+        "training": classifier.training,
+        "decision": _decision(classifier.training),
+        "verdicts": verdicts(metrics["members"]) if "members" in metrics else (),
+        "data": _data(shown.images, shown.inspection or {}) if shown.images else None,
+        "samples": _samples(shown.images) if shown.images else None,
+        "mistakes": _pictures(shown, predictions, mistakes),
+        "hits": _pictures(shown, predictions, hits),
         "wrong": int((predictions["label"] != predictions["predicted"]).sum()),
         "confusions": _confusions(metrics["confusion_matrix"], classifier.classes),
         "figures": {name: _figure(folder, name, alt) for name, alt in _FIGURES.items()},
@@ -123,9 +134,8 @@ def _decision(training: Mapping[str, Any]) -> dict[str, Any] | None:
     return decision and {**decision, "chosen": words(strategy=decision["choice"])}
 
 
-def _data(shown: Shown) -> dict[str, Any]:
+def _data(images: ImageData, inspection: Mapping[str, Any]) -> dict[str, Any]:
     """Count the images of each class in each split, and list what is wrong with them."""
-    images, inspection = shown.images, shown.inspection or {}
     splits = ["all"] if images.split is None else [s for s in ("train", "val", "test") if len(images.rows(s))]
     places = {s: np.arange(len(images)) if s == "all" else images.rows(s) for s in splits}
     columns = [np.bincount(images.labels[rows], minlength=len(images.classes)).tolist() for rows in places.values()]
@@ -165,15 +175,22 @@ def _notable(predictions: pd.DataFrame) -> tuple[list[int], list[int]]:
     return order[~right[order]][::-1][:_PICTURES].tolist(), order[right[order]][:_PICTURES].tolist()
 
 
-def _pictures(part: ImageData, predictions: pd.DataFrame, rows: Sequence[int]) -> list[dict[str, Any]]:
-    told = [predictions.iloc[row] for row in rows]
+def _pictures(shown: Shown, predictions: pd.DataFrame, rows: Sequence[int]) -> list[dict[str, Any]]:
+    told = predictions.iloc[list(rows)]
+    small: Sequence[str | None] = thumbnails(shown.part.select(rows).images) if shown.part else [None] * len(rows)
+    drawn: list[str | None] = [None] * len(rows)
+    if shown.evidence is not None and rows:
+        some = [shown.classifier.classes.index(name) for name in told["predicted"].iloc[:_EXPLAINED]]
+        found = thumbnails(shown.evidence(rows[:_EXPLAINED], some))
+        drawn[: len(found)] = found
     return [
         {
             **{key: one[key] for key in ("file", "label", "predicted", "probability")},
             "of_truth": one[f"p({one['label']})"],
+            "picture": picture,
+            "evidence": evidence,
         }
-        | {"picture": picture}
-        for one, picture in zip(told, thumbnails(part.select(rows).images), strict=True)
+        for (_, one), picture, evidence in zip(told.iterrows(), small, drawn, strict=True)
     ]
 
 

@@ -1,0 +1,81 @@
+"""Does every network of ours learn from nothing? Test accuracy on scikit-learn's digits, through the command line.
+
+    python tests/benchmarks/scratch.py [--seeds 1 2] [NAME ...]
+
+Each is `tlkit fit strategy=scratch data=digits` with the words of its row in a process of its own, on one thread; a
+seed splits the data, draws the weights and orders the images. The cache is a temporary one. Ends with 1 if the mean
+of a network's accuracies is below its bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+PLAIN = "strategy.augment=none"  # a mirrored digit is another one, or none
+
+
+@dataclass(frozen=True)
+class Case:
+    """The accuracy that is asked for, and the words after `tlkit fit strategy=scratch data=digits`."""
+
+    bar: float
+    words: str
+
+
+CASES = {
+    "lenet5": Case(0.98, f"backbone=lenet5 {PLAIN} strategy.lr=0.02 trainer.max_epochs=20"),
+    "nin_cifar": Case(0.97, f"backbone=nin_cifar {PLAIN} strategy.lr=0.01 trainer.max_epochs=10"),
+    "zfnet": Case(0.97, f"backbone=zfnet backbone.input_size=64 {PLAIN} strategy.lr=0.01 trainer.max_epochs=10"),
+    "resnet_cifar": Case(0.98, f"backbone=resnet_cifar {PLAIN} trainer.max_epochs=20"),
+    "resnet_cifar_sd": Case(0.97, f"backbone=resnet_cifar_sd backbone.depth=32 {PLAIN} trainer.max_epochs=20"),
+    # The widths of the paper's table of depths; the default ones take ten times as long.
+    "fractalnet": Case(0.97, f"backbone=fractalnet backbone.width=16 {PLAIN} trainer.max_epochs=20"),
+}
+
+
+def measure(words: str, seed: int) -> tuple[float, float]:
+    """Train once; return the test accuracy and the seconds of the whole process."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tlkit", "fit", "strategy=scratch", "data=digits", *words.split()]
+        subprocess.run(
+            [*command, f"seed={seed}", f"hydra.run.dir={folder}/run"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TLKIT_CACHE": f"{folder}/cache"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        accuracy = json.loads(Path(folder, "run", "metrics.json").read_text())["accuracy"]
+    return accuracy, time.perf_counter() - started
+
+
+def main() -> None:
+    """Train the networks that were named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *CASES])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    asked = parser.parse_args()
+    short = []
+    for name in asked.names or CASES:
+        case = CASES[name]
+        found = []
+        for seed in asked.seeds:
+            accuracy, seconds = measure(case.words, seed)
+            found.append(accuracy)
+            print(f"{name}, seed {seed}: test accuracy {accuracy:.4f} in {seconds:.0f} s", flush=True)
+        if mean(found) < case.bar:
+            short.append(name)
+        print(f"| `{name}` | {case.bar} | {mean(found):.4f} ({min(found):.4f} to {max(found):.4f}) |", flush=True)
+    sys.exit(f"below the bar: {', '.join(short)}" if short else 0)
+
+
+if __name__ == "__main__":
+    main()
