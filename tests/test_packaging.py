@@ -23,7 +23,7 @@ LAYERS = [
     ["classifier", "testing"],
     ["ensembles"],
     ["strategies", "evaluation"],
-    ["runs", "plugin_list", "plots"],
+    ["runs", "plugin_list", "plots", "reports"],
     ["diagrams", "charts"],
     ["sources", "results"],
     ["lr_find", "combine", "summaries", "backbone_list", "comparison", "visualize"],

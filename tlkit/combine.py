@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -54,7 +55,9 @@ def ensemble(
     """
     from tlkit.codes import CodesStore, cache_at
     from tlkit.ensembles.making import make_ensemble
+    from tlkit.reports import Shown
 
+    started = time.perf_counter()
     folders = _found(runs)
     names = _names(folders)
     record = {"runs": [str(folder.absolute()) for folder in folders], "voting": voting, "seed": seed}
@@ -68,7 +71,8 @@ def ensemble(
         metrics |= {"passes": store.passes, "training": made.training}
         made.save(out / MODEL)
         results.write_members(out, metrics["members"])
-        results.write_results(out, metrics, predictions, made)
+        shown = Shown(made, results.spelled("ensemble", record), time.perf_counter() - started)
+        results.write_results(out, metrics, predictions, shown)
     folder = shlex.quote(short(out))
     print("\n".join([*report(metrics), f"results: {short(out)}", f"next:    tlkit predict run={folder} images=FOLDER"]))
     return out, made, metrics, predictions

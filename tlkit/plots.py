@@ -196,6 +196,38 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
     return figure
 
 
+def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wrong: ArrayLike, title: str) -> Figure:
+    """Draw images as points of a plane, coloured by class.
+
+    Args:
+        points: (n, 2).
+        labels: (n,) the true classes, 0 .. k-1; up to 20 of them are told apart by colour and named.
+        classes: k names.
+        wrong: (n,) bool, points that get a ring.
+        title: how they were laid out.
+    """
+    from matplotlib import colormaps
+
+    plane, y, ringed = np.asarray(points, dtype=np.float64), np.asarray(labels), np.asarray(wrong, dtype=bool)
+    names, fonts = drawable(classes)
+    few = len(names) <= 20
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20" if few else "turbo"]
+    figure, axes = _figure(5.5, 5.5 + (0.1 * len(names) if few else 0))
+    for label in np.unique(y):
+        colour = colours(label if few else label / (len(names) - 1))
+        axes.scatter(*plane[y == label].T, s=16, color=colour, linewidths=0, label=names[label] if few else None)
+    if ringed.any():
+        axes.scatter(*plane[ringed].T, s=52, facecolors="none", edgecolors="black", linewidths=1.1, label="wrong")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
+    columns = 5 if max(map(_columns, names)) < 10 else 2
+    told = axes.get_legend_handles_labels()
+    for text in figure.legend(*told, loc="outside lower center", ncols=columns, fontsize=9, frameon=False).get_texts():
+        text.set_fontfamily(fonts)
+        text.set_parse_math(False)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure atomically, in the format of the file's ending (png, svg, pdf).
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlkit import files, runs
+import numpy as np
+
+from tlkit import files, registry, runs
 from tlkit.errors import TlkitError
+from tlkit.words import words
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tlkit.classifier import Classifier, Unseen
+    from tlkit.codes import CodesStore
     from tlkit.data import ImageData
     from tlkit.ensembles import Ensemble
+    from tlkit.reports import Shown
 
 
 def write_data(out: Path, images: ImageData, inspection: Mapping[str, Any]) -> None:
@@ -30,20 +36,56 @@ def write_data(out: Path, images: ImageData, inspection: Mapping[str, Any]) -> N
     tables.write(pd.DataFrame({"file": names, "label": labels, "split": images.split}), out / runs.IMAGES)
 
 
-def write_results(
-    out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, classifier: Classifier | Ensemble
-) -> None:
-    """Write what was measured; metrics.json comes last, it says that the run is whole."""
-    from tlkit import plots, tables
+def write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame, shown: Shown) -> None:
+    """Write what was measured, and the report; metrics.json comes last, it says that the run is whole."""
+    from tlkit import plots, reports, tables
 
+    classifier = shown.classifier
     labels = [classifier.classes.index(name) for name in predictions["label"]]
     probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    environment = runs.environment()
     plots.save(plots.confusion_matrix(metrics["confusion_matrix"], classifier.classes), out / "confusion_matrix.png")
     plots.save(plots.reliability(probabilities, labels), out / "reliability.png")
     tables.write(predictions, out / "predictions.csv")
     write_probabilities(out, predictions, classifier)
-    files.write_json(out / "environment.json", runs.environment())
+    files.write_json(out / "environment.json", environment)
+    files.write_text(out / runs.REPORT, reports.page(shown, metrics, predictions, environment, out))
     files.write_json(out / runs.METRICS, metrics)
+
+
+def draw_maps(
+    out: Path, part: ImageData, predictions: pd.DataFrame, classifier: Classifier | Ensemble, store: CodesStore
+) -> None:
+    """Draw some of the predicted images by their codes, which the store has; the networks of an ensemble have many."""
+    from tlkit import plots, reports
+    from tlkit.classifier import Classifier
+
+    if not isinstance(classifier, Classifier):
+        return
+    rows = np.sort(np.random.default_rng(0).permutation(len(part))[: reports.MOST])
+    some = part.select(rows)
+    codes = store.codes(classifier.backbone, some.images, classifier.taps)
+    first_views = np.arange(len(some)) * codes.views
+    tables = [np.asarray(codes.tables[tap].select(first_views)) for tap in classifier.taps]
+    wrong = (predictions["label"] != predictions["predicted"]).to_numpy()[rows]
+    for name, (title, points) in reports.maps(tables, seed=0).items():
+        plots.save(plots.embedding(points, some.labels, classifier.classes, wrong, title), out / f"{name}.png")
+
+
+def spelled(command: str, record: Mapping[str, Any]) -> str:
+    """Spell a command with its settings, but for those that a plugin has by default.
+
+    >>> spelled("fit", {"data": {"name": "folder", "root": "my photos", "group": None}, "trainer": {}, "seed": 1})
+    "fit data=folder 'data.root=my photos' seed=1"
+    """
+    told: dict[str, Any] = {}
+    for key, value in record.items():
+        if key in registry.KINDS and isinstance(value, Mapping):
+            usual = {name: p.default for name, p in signature(registry.get(key, value["name"])).parameters.items()}
+            value = {name: v for name, v in value.items() if name not in usual or v != usual[name]}
+        if value is not None:
+            told[key] = value
+    return f"{command} {words(**told)}"
 
 
 def write_probabilities(out: Path, predictions: pd.DataFrame, classifier: Classifier | Ensemble) -> None:
@@ -71,7 +113,6 @@ def read_probabilities(run: Path, classes: Sequence[str], judged: str) -> Unseen
     Raises:
         TlkitError: the run has no such file, or it is damaged.
     """
-    import numpy as np
     import pandas as pd
 
     from tlkit.classifier import Unseen

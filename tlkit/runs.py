@@ -15,6 +15,7 @@ training/          what the training logged
 checkpoint.pt      where the training stands, until metrics.json is there; `tlkit fit resume=RUN` goes on from it
 *.png              pictures
 log.txt            what was printed
+report.html        all of it on one page
 metrics.json       what came out; written last
 """
 
@@ -32,10 +33,10 @@ from tlkit.errors import TlkitError, did_you_mean
 from tlkit.training import CHECKPOINT, LOGS
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
-PROBABILITIES = "probabilities.parquet"
+PROBABILITIES, REPORT = "probabilities.parquet", "report.html"
 _FOLDERS = (MODEL, LOGS)
 _TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "members.csv", "leaderboard.csv", "pairs.csv")
-_OTHERS = ("deconvnet.csv", "index.parquet", PROBABILITIES)
+_OTHERS = ("deconvnet.csv", "index.parquet", PROBABILITIES, REPORT)
 _COMPARED = ("comparison.json", "comparison.md")
 _FIXED = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json")
 _NAMES = (*_FIXED, *_TABLES, *_OTHERS, *_COMPARED)

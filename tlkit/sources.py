@@ -57,7 +57,7 @@ def data_of(run: Path) -> ImageData:
     """
     import pandas as pd
 
-    from tlkit.tables import printable
+    from tlkit.tables import original, printable
 
     settings = runs.read_config(run).get("data")
     if not isinstance(settings, dict):
@@ -66,7 +66,7 @@ def data_of(run: Path) -> ImageData:
     images: ImageData = registry.build("data", _parted(settings)[0])
     try:
         table = pd.read_csv(run / runs.IMAGES, dtype=str, keep_default_na=False)
-        split = dict(zip(table["file"], table["split"], strict=True))
+        split = dict(zip(map(original, table["file"]), table["split"], strict=True))
     except (OSError, ValueError, KeyError) as err:
         raise TlkitError(f"{run / runs.IMAGES}: it does not say which images the run used: {err!r}.") from err
     names = [printable(file) for file in images.files]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
     from tlkit.ensembles import Ensemble
+    from tlkit.reports.page import Evidence
 
 log = logging.getLogger(__name__)
 
+_MANY_PASSES = 200
 _SHARED = ("fit", "extract")  # commands whose frozen pass several processes share
 
 
@@ -48,6 +51,11 @@ class Run:
     classifier: Classifier | Ensemble
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+
+    @property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.path / runs.REPORT
 
 
 def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
@@ -132,9 +140,11 @@ def fit(
     from tlkit.data import inspect
     from tlkit.ensembles import Ensemble
     from tlkit.evaluation import report
+    from tlkit.reports import Shown
     from tlkit.strategies import Resources
     from tlkit.training.loggers import chosen, logged
 
+    started = time.perf_counter()
     names = chosen(logger)
     data = {key: lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
@@ -155,16 +165,20 @@ def fit(
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
-        metrics, predictions, judged = measure(classifier, images, held_out, store)
+        metrics, predictions, part = measure(classifier, images, held_out, store)
         if isinstance(classifier, Ensemble):
-            metrics = combine.judged(classifier, combine.said_of(classifier, judged, store), store, seed)[0] | metrics
+            metrics = combine.judged(classifier, combine.said_of(classifier, part, store), store, seed)[0] | metrics
             results.write_members(out, metrics["members"])
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
         logs.result(metrics)
-        results.write_results(out, metrics, predictions, classifier)
+        command, seconds = results.spelled("fit", record), time.perf_counter() - started
+        evidence = _evidence(classifier, part, store)
+        shown = Shown(classifier, command, seconds, images, part, inspection, evidence=evidence)
+        results.draw_maps(out, part, predictions, classifier, store)
+        results.write_results(out, metrics, predictions, shown)
     extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
     print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
     return Run(out, classifier, metrics, predictions)
@@ -226,7 +240,9 @@ def evaluate(
     """
     from tlkit.ensembles import load_classifier
     from tlkit.evaluation import report
+    from tlkit.reports import Shown
 
+    started = time.perf_counter()
     source = runs.find(run)
     images = new_data(data) if data else data_of(source)
     classifier = load_classifier(source / runs.MODEL, weights)
@@ -237,9 +253,22 @@ def evaluate(
     with runs.directory(folder, record) as folder:
         store = prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
-        results.write_results(folder, metrics, predictions, classifier)
+        command, seconds = results.spelled("evaluate", record), time.perf_counter() - started
+        evidence = _evidence(classifier, images, store)
+        shown = Shown(classifier, command, seconds, images, images, run=runs.short(source), evidence=evidence)
+        results.draw_maps(folder, images, predictions, classifier, store)
+        results.write_results(folder, metrics, predictions, shown)
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
+
+
+def _evidence(classifier: Classifier | Ensemble, images: ImageData, store: CodesStore) -> Evidence | None:
+    """Return what draws Grad-CAM, where that takes little beside what was computed anyway."""
+    if store.forwards < _MANY_PASSES and "epochs" not in classifier.training:
+        return None
+    from tlkit.visualize.overlays import overlays
+
+    return partial(overlays, classifier, images.images)
 
 
 def predict(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlkit import registry, runs
 from tlkit.errors import TlkitError
+from tlkit.tables import original
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +152,7 @@ def _answers(path: Path) -> tuple[frozenset[str], pd.DataFrame]:
     try:
         header = pd.read_csv(path, nrows=0).columns
         table = pd.read_csv(path, usecols=["file", "label", "predicted"], dtype=str, keep_default_na=False)
+        header, table = header.map(original), table.map(original)
     except (OSError, ValueError) as err:
         raise TlkitError(f"{path}: cannot be read: {err}. Copy the run again.") from err
     # Names that cannot be written may have become the same one: nobody knows which image such a row is about.

@@ -27,15 +27,17 @@ def of_fit(images: ImageData, classifier: Classifier | Ensemble, metrics: Mappin
     run = shlex.quote(run_dir)
     lines = [
         "",
-        _made(classifier),
+        made(classifier),
         *_measured(images, metrics),
         f"results: {run_dir}",
+        f"report:  {run_dir}/report.html",
         f"next:    tlkit predict run={run} images=FOLDER",
     ]
     return "\n".join(lines)
 
 
-def _made(classifier: Classifier | Ensemble) -> str:
+def made(classifier: Classifier | Ensemble) -> str:
+    """Say what the classifier is: network, strategy, head, and how well that was expected to do."""
     from tlkit.classifier import Classifier
 
     training = classifier.training

@@ -217,6 +217,12 @@ def _heated(rgb: Floats, cam: Floats) -> Floats:
     return np.asarray(grey * (1 - share) + colours * share, dtype=np.float32)
 
 
+def heat_picture(pixels: Bytes, cam: Floats) -> Bytes:
+    """Lay a map (H, W) over an image (H, W, C) uint8, as a page does: (H, W, 3) uint8."""
+    drawn: Bytes = (255 * _heated(_rgb(pixels / 255), cam)).round().astype(np.uint8)
+    return drawn
+
+
 def _page(
     width: float, height: float, rows: int, columns: int, ratios: Sequence[float] | None = None
 ) -> tuple[Figure, Cells]:
