@@ -43,8 +43,11 @@ def ensemble(
     codes: dict[str, Any],
     cache: dict[str, Any],
     seed: int,
-) -> tuple[Path, Ensemble, dict[str, Any]]:
+) -> tuple[Path, Ensemble, dict[str, Any], pd.DataFrame]:
     """Let finished runs vote; measure the ensemble beside its members, without a pass over the images; write a run.
+
+    Returns:
+        where it is, the ensemble, its metrics, and its predictions of the images that all members held out.
 
     Raises:
         UsageError: fewer than two runs.
@@ -72,7 +75,7 @@ def ensemble(
         results.write_results(out, metrics, predictions, shown)
     folder = shlex.quote(short(out))
     print("\n".join([*report(metrics), f"results: {short(out)}", f"next:    tlkit predict run={folder} images=FOLDER"]))
-    return out, made, metrics
+    return out, made, metrics, predictions
 
 
 def judged(
