@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from tlkit.classifier import Unseen
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
-    from tlkit.ensembles.ensemble import Member
+    from tlkit.ensembles.ensemble import Ensemble, Member
 
     Matrix = NDArray[np.float64]
     Labels = NDArray[np.int64]
@@ -169,7 +168,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _member(folder: Path) -> Member:
-    from tlkit.ensembles import load_classifier
+    from tlkit.ensembles.ensemble import load_classifier
 
     classifier = load_classifier(folder / MODEL)
     return replace(classifier, unseen=results.read_probabilities(folder, classifier.classes, "unseen"))
@@ -185,7 +184,7 @@ def _held_out(folder: Path, member: Member) -> Unseen:
 def _costs(made: Ensemble, store: CodesStore) -> list[float]:
     """Return images a second of each member's networks, and of all networks one after the other, without decoding."""
     from tlkit.codes.speed import images_per_second
-    from tlkit.ensembles import networks
+    from tlkit.ensembles.ensemble import networks
 
     seconds: dict[str, float] = {}
     with progress("timing the networks"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier, Unseen
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.reports import Shown
 
 
