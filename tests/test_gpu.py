@@ -9,6 +9,7 @@ import torch
 import tlkit
 from tlkit import registry
 from tlkit.backbones import Backbone, read_taps
+from tlkit.classifier import Classifier
 from tlkit.codes.engines import Precision, make_engine
 from tlkit.codes.engines.frozen import gap, noise
 from tlkit.codes.engines.torch import COMPILE_FROM
@@ -94,4 +95,6 @@ def test_a_network_is_fine_tuned(precision: str, tmp_path: Path) -> None:
     losses = [row["train_loss"] for row in run.metrics["training"]["epochs"]]
     assert losses == sorted(losses, reverse=True)
     assert run.metrics["accuracy"] > 0.8
-    assert not any(tensor.is_cuda for tensor in tlkit.load(run.path).backbone.module.state_dict().values())
+    classifier = tlkit.load(run.path)
+    assert isinstance(classifier, Classifier)
+    assert not any(tensor.is_cuda for tensor in classifier.backbone.module.state_dict().values())

@@ -63,9 +63,13 @@ def test_a_run_directory_is_whole(run: Path) -> None:
         "images.csv",
         "metrics.json",
         "model",
+        "pca.png",
         "predictions.csv",
+        "probabilities.parquet",
         "regularisation.png",
         "reliability.png",
+        "report.html",
+        "tsne.png",
     }
     for name in ("metrics.json", "data.json", "environment.json"):
         assert json.loads((run / name).read_text())

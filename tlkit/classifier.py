@@ -14,7 +14,7 @@ from tlkit import files, registry, tables, validate
 from tlkit.backbones.contract import Weights
 from tlkit.backbones.taps import Pooling, codes_width
 from tlkit.backbones.weights import save_network
-from tlkit.codes import RECIPE, Codes, CodesStore, Rows, known_taps
+from tlkit.codes import RECIPE, Codes, CodesStore, Rows, known_taps, require_all
 from tlkit.data import Image, as_images
 from tlkit.data.views import view_names
 from tlkit.errors import TlkitError, UsageError
@@ -34,6 +34,21 @@ _BLOCK_BYTES = 64_000_000  # of codes that are in memory at once
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """What a classifier says about images that it, or its like in a fold, has not learned from.
+
+    Attributes:
+        files: names of n images, as in the data.
+        labels: (n,) int64.
+        probabilities: (n, k) float32, calibrated.
+    """
+
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Classifier:
     """Images to class probabilities.
 
@@ -44,6 +59,7 @@ class Classifier:
         head: the classifier on codes.
         training: JSON-able facts about how it was made.
         recipe: how its codes are made, `CodesStore.recipe`: settings of `CodesStore`.
+        unseen: out-of-fold or validation probabilities, just after the fit; they are not saved with it.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +68,7 @@ class Classifier:
     head: Head
     training: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    unseen: Unseen | None = None
 
     def predict_proba(self, images: Iterable[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
         """Return the probability of each class, float32 (n, k); rows sum to 1.
@@ -60,9 +77,16 @@ class Classifier:
             TlkitError: some of the images cannot be read.
         """
         listed = as_images(images)
-        codes = self._codes(listed, store)
-        codes.require_all(listed)
-        return self._probabilities(codes)
+        probabilities, errors = self.judge(listed, store)
+        require_all(listed, errors)
+        return probabilities
+
+    def judge(
+        self, images: Sequence[Image], store: CodesStore | None = None
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Return probabilities, float32 (n, k), NaN for unreadable images, and why these are unreadable, by number."""
+        codes = (store or CodesStore(**self.recipe)).codes(self.backbone, images, self.taps)
+        return self._probabilities(codes), codes.errors
 
     def predict(
         self, images: Iterable[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
@@ -77,24 +101,9 @@ class Classifier:
         Returns:
             columns file, predicted, probability, p(CLASS) for each class, error (None, or why the image is unreadable).
         """
-        import pandas as pd
-
         listed = as_images(images)
-        codes = self._codes(listed, store)
-        probabilities, errors = self._probabilities(codes), codes.errors
-        called = files or [str(image if isinstance(image, Path) else row) for row, image in enumerate(listed)]
-        best = [None if row in errors else int(p.argmax()) for row, p in enumerate(probabilities)]
-        frame = {
-            "file": [tables.printable(name) for name in called],
-            "predicted": [None if b is None else self.classes[b] for b in best],
-            "probability": [np.nan if b is None else p[b] for b, p in zip(best, probabilities, strict=True)],
-        }
-        columns = {f"p({name})": probabilities[:, k] for k, name in enumerate(self.classes)}
-        reasons = [errors.get(row) for row in range(len(listed))]
-        return pd.DataFrame({**frame, **columns, "error": pd.Series(reasons, dtype=object)})
-
-    def _codes(self, images: Sequence[Image], store: CodesStore | None) -> Codes:
-        return (store or CodesStore(**self.recipe)).codes(self.backbone, images, self.taps)
+        probabilities, errors = self.judge(listed, store)
+        return predictions_table(self.classes, probabilities, errors, files or named(listed))
 
     def _probabilities(self, codes: Codes) -> NDArray[np.float32]:
         """Return float32 (n, k), the mean over the views of an image; the rows of unreadable images are NaN."""
@@ -171,6 +180,28 @@ class Classifier:
         if head.classes_.tolist() != list(range(len(record["classes"]))) or width not in (None, head.n_features_in_):
             raise TlkitError(f"{folder}: the head is not one for {width} codes and these classes. Copy the run again.")
         return Classifier(tuple(record["classes"]), backbone, taps, head, record["training"], recipe)
+
+
+def named(images: Sequence[Image]) -> list[str]:
+    """Return what to call images: paths by themselves, Pillow images by their number."""
+    return [str(image if isinstance(image, Path) else row) for row, image in enumerate(images)]
+
+
+def predictions_table(
+    classes: Sequence[str], probabilities: NDArray[np.float32], errors: Mapping[int, str], files: Sequence[str]
+) -> pd.DataFrame:
+    """Return the table that `Classifier.predict` describes, of probabilities (n, k) and n names."""
+    import pandas as pd
+
+    best = [None if row in errors else int(p.argmax()) for row, p in enumerate(probabilities)]
+    frame = {
+        "file": [tables.printable(name) for name in files],
+        "predicted": [None if b is None else classes[b] for b in best],
+        "probability": [np.nan if b is None else p[b] for b, p in zip(best, probabilities, strict=True)],
+    }
+    columns = {f"p({name})": probabilities[:, k] for k, name in enumerate(classes)}
+    reasons = [errors.get(row) for row in range(len(files))]
+    return pd.DataFrame({**frame, **columns, "error": pd.Series(reasons, dtype=object)})
 
 
 def _checked_recipe(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:

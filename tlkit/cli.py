@@ -4,6 +4,7 @@ import atexit
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
 COMMANDS = {
     "fit": "train a classifier on labelled images and evaluate it",
     "lr-find": "try rising learning rates on labelled images and suggest one for fit",
+    "ensemble": "let finished runs vote, and say what that is worth",
     "evaluate": "measure a saved run on labelled images",
     "predict": "label images with a saved run",
+    "compare": "rank finished runs and tell which of them really differ",
     "extract": "write CNN codes of images to files",
+    "visualize": "draw filters, deconvnet projections, and what predictions are based on",
     "codes": "list, show, prune or verify what is kept of codes",
     "plugins": "list, describe and check the installed plugins",
+    "backbones": "list the documented networks, from oldest to newest",
+    "summary": "print a network layer by layer",
 }
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i")
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
 
 
@@ -137,6 +144,9 @@ def _understood(command: str, words: list[str]) -> list[str]:
 
     sweeps = bool({"-m", "--multirun"} & set(words))
     words = _codes_words(words) if command == "codes" else words
+    words = _pattern_words(words) if command == "backbones" else words
+    words = [word.removeprefix("data.") for word in words] if command == "summary" else words
+    words = _compare_words(words) if command == "compare" else words
     words = _resuming(words) if command == "fit" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
@@ -187,9 +197,38 @@ def _rank(run_dir: Path) -> None:
 
 def _codes_words(words: list[str]) -> list[str]:
     """Let `tlkit codes show 12e4` mean action=show id='12e4': no number, as Hydra would have it."""
-    keys = iter(("action", "id"))
-    spelled = [word if "=" in word or word.startswith("-") else f"{next(keys, 'id')}={word}" for word in words]
+    keys, follows = iter(("action", "id")), dict(zip(words[1:], words, strict=False))
+    bare = {word for word in words if not ("=" in word or word.startswith("-") or follows.get(word) in _WITH_VALUE)}
+    spelled = [f"{next(keys, 'id')}={word}" if word in bare else word for word in words]
     return [f"id='{word.removeprefix('id=')}'" if word.startswith("id=") else word for word in spelled]
+
+
+def _pattern_words(words: list[str]) -> list[str]:
+    """Let `tlkit backbones resnet*` mean pattern='resnet*': no expression of Hydra's."""
+    spelled = [word if "=" in word or word.startswith("-") else f"pattern={word}" for word in words]
+    return [f"pattern='{word.removeprefix('pattern=')}'" if word.startswith("pattern=") else word for word in spelled]
+
+
+def _compare_words(words: list[str]) -> list[str]:
+    """Let `tlkit compare RUN FOLDER` mean runs=[RUN,FOLDER]; folders of sweeps have equals signs in their names.
+
+    >>> _compare_words(["runs/0-seed=1", "mine", "out=x", "--cfg", "job"])
+    ["runs=['runs/0-seed=1','mine']", 'out=x', '--cfg', 'job']
+    """
+    from tlkit.config import quoted
+
+    follows = dict(zip(words[1:], words, strict=False))
+    named = [word for word in words if _is_path(word) and follows.get(word) not in _WITH_VALUE]
+    rest = [word for word in words if word not in named]
+    if named and any(word.startswith("runs=") for word in rest):
+        raise UsageError("runs are named in two ways: give either words or runs=[...].")
+    return [f"runs=[{','.join(map(quoted, named))}]", *rest] if named else rest
+
+
+def _is_path(word: str) -> bool:
+    """Tell whether a word is neither an option nor a setting."""
+    setting = re.match(r"[~+]*([A-Za-z_][\w.]*|hydra/\w+)=", word)
+    return not word.startswith("-") and (setting is None or Path(word).is_dir())
 
 
 def _close_log() -> None:

@@ -123,10 +123,17 @@ def _quoted(word: str) -> str:
     try:
         OverridesParser.create().parse_override(word)
     except HydraException:
-        # Hydra reads a backslash as itself, but for those before a quote.
-        escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-        return f"{key}='{escaped}'"
+        return f"{key}={quoted(value)}"
     return word
+
+
+def quoted(value: str) -> str:
+    r"""Write a text so that Hydra reads just that: it takes a backslash as itself, but for those before a quote.
+
+    >>> quoted("it's")
+    "'it\\'s'"
+    """
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value) + "'"
 
 
 def _is_setting(word: str) -> bool:

@@ -37,7 +37,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     from matplotlib.colors import PowerNorm
 
     counts = np.asarray(matrix, dtype=np.int64)
-    names, fonts = _drawable(classes)
+    names, fonts = drawable(classes)
     side = float(np.clip(1.9 * np.sqrt(len(names)), 3.2, _WIDEST))
     cell = 72 * side / len(names)
     step = int(np.ceil(7.5 / cell))
@@ -95,7 +95,7 @@ def accuracy_by_depth(search: Sequence[Mapping[str, Any]], chosen: Sequence[str]
         chosen: the taps that were taken; several stand side by side in the codes.
     """
     single = [candidate for candidate in search if len(candidate["taps"]) == 1]
-    names, fonts = _drawable(candidate["taps"][0] for candidate in single)
+    names, fonts = drawable(candidate["taps"][0] for candidate in single)
     best = next(candidate for candidate in search if list(candidate["taps"]) == list(chosen))
     figure, axes = _figure(float(np.clip(0.55 * len(single) + 1.5, 5.0, _WIDEST)), 4.2)
     x, y = np.arange(len(single)), np.array([candidate["accuracy"] for candidate in single])
@@ -196,6 +196,64 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike) -> Figure:
     return figure
 
 
+def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wrong: ArrayLike, title: str) -> Figure:
+    """Draw images as points of a plane, coloured by class.
+
+    Args:
+        points: (n, 2).
+        labels: (n,) the true classes, 0 .. k-1; up to 20 of them are told apart by colour and named.
+        classes: k names.
+        wrong: (n,) bool, points that get a ring.
+        title: how they were laid out.
+    """
+    from matplotlib import colormaps
+
+    plane, y, ringed = np.asarray(points, dtype=np.float64), np.asarray(labels), np.asarray(wrong, dtype=bool)
+    names, fonts = drawable(classes)
+    few = len(names) <= 20
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20" if few else "turbo"]
+    figure, axes = _figure(5.5, 5.5 + (0.1 * len(names) if few else 0))
+    for label in np.unique(y):
+        colour = colours(label if few else label / (len(names) - 1))
+        axes.scatter(*plane[y == label].T, s=16, color=colour, linewidths=0, label=names[label] if few else None)
+    if ringed.any():
+        axes.scatter(*plane[ringed].T, s=52, facecolors="none", edgecolors="black", linewidths=1.1, label="wrong")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
+    columns = 5 if max(map(_columns, names)) < 10 else 2
+    told = axes.get_legend_handles_labels()
+    for text in figure.legend(*told, loc="outside lower center", ncols=columns, fontsize=9, frameon=False).get_texts():
+        text.set_fontfamily(fonts)
+        text.set_parse_math(False)
+    return figure
+
+
+def neighbours(rows: Sequence[Sequence[ArrayLike]], labels: Sequence[Sequence[str]]) -> Figure:
+    """Draw a row an image: the image, and beside it its nearest neighbours, those of another class framed.
+
+    Args:
+        rows: n rows of pictures, (height, width) or (height, width, 3) uint8; the first of a row is what the others are
+            near to, the nearest first.
+        labels: the class of each of them.
+    """
+    from matplotlib.figure import Figure
+
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(1.15 * columns + 0.3, 1.35 * len(rows) + 0.4), layout="constrained")
+    cells = figure.subplots(len(rows), columns, squeeze=False)
+    for cell in cells.flat:
+        cell.set_axis_off()
+    drawn, fonts = drawable(name for line in labels for name in line)
+    names = iter(drawn)
+    for line, pictures, classes in zip(cells, rows, labels, strict=True):
+        for cell, picture, own in zip(line, pictures, classes, strict=False):
+            cell.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            cell.set_title(next(names), fontsize=8, fontfamily=fonts, parse_math=False)
+            if own != classes[0]:
+                _frame(cell)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure atomically, in the format of the file's ending (png, svg, pdf).
 
@@ -222,6 +280,15 @@ def _stacked(width: float, height: float, ratios: tuple[int, int] = (3, 1)) -> t
     return figure, (top, bottom)
 
 
+def _frame(axes: Axes) -> None:
+    """Frame a picture, whose axes are off, in orange."""
+    from matplotlib.patches import Rectangle
+
+    box = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False)
+    box.set(edgecolor=_ORANGE, linewidth=3)
+    axes.add_patch(box)
+
+
 def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], cell: float) -> None:
     digits = len(str(counts.max()))
     size = min(11.0, 0.85 * cell / (0.65 * digits))
@@ -232,13 +299,13 @@ def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float
             axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
 
 
-def _drawable(names: Iterable[str]) -> tuple[list[str], list[str]]:
+def drawable(names: Iterable[str], longest: int = _LONGEST_NAME) -> tuple[list[str], list[str]]:
     """Return the names as they can be drawn here, and the font families to draw them with.
 
     Letters that the default font lacks are looked for in the installed fonts. A name with letters that no font has is
     numbered, so that it can still be told from the others.
     """
-    texts = [_shortened("".join(c if c.isprintable() else " " for c in name)) for name in names]
+    texts = [_shortened("".join(c if c.isprintable() else " " for c in name), longest) for name in names]
     fonts, missing = _fonts(set("".join(texts)))
     drawn = [
         f"{number} " + "".join("□" if c in missing else c for c in text) if missing & set(text) else text
@@ -272,13 +339,13 @@ def _letters(font: str) -> set[str]:
         return set()
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, longest: int = _LONGEST_NAME) -> str:
     """Cut the middle out: numbered names often differ at the end.
 
     >>> _shortened("northern_short_tailed_shrew_07")
     'northern_sho…ed_shrew_07'
     """
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]}…{name[1 - _LONGEST_NAME // 2 :]}"
+    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[1 - longest // 2 :]}"
 
 
 def _columns(text: str) -> int:

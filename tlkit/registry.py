@@ -21,7 +21,7 @@ def entry_points(kind: str) -> dict[str, list[EntryPoint]]:
     """Every installed plugin of a kind, by name; several distributions may claim one name.
 
     >>> sorted(entry_points("strategy"))
-    ['auto', 'full', 'linear_probe', 'partial', 'scratch']
+    ['auto', 'ensemble', 'full', 'linear_probe', 'partial', 'scratch']
     """
     found: dict[str, list[EntryPoint]] = {}
     for ep in installed(group=GROUPS[kind]):

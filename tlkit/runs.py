@@ -4,15 +4,18 @@ config.yaml        what was asked, resolved; written first
 model/             the classifier: JSON and safetensors
 images.csv         file, label and split of every image that was used
 predictions.csv    file, label, predicted, probability, p(CLASS)... of the held-out images
+probabilities.parquet  the same exactly, and those of training images out of fold: what tlkit ensemble votes on
 decision.json      what strategy=auto measured, chose and why
 data.json          source, counts, duplicates, placeholders, unreadable files
 environment.json   versions and machine
 taps.csv           what strategy.tap=auto compared
 stages.csv         what was trained and how fast, stage by stage
+members.csv        an ensemble beside its members
 training/          what the training logged
 checkpoint.pt      where the training stands, until metrics.json is there; `tlkit fit resume=RUN` goes on from it
 *.png              pictures
 log.txt            what was printed
+report.html        all of it on one page
 metrics.json       what came out; written last
 """
 
@@ -30,9 +33,13 @@ from tlkit.errors import TlkitError, did_you_mean
 from tlkit.training import CHECKPOINT, LOGS
 
 CONFIG, METRICS, MODEL, IMAGES, LOG = "config.yaml", "metrics.json", "model", "images.csv", "log.txt"
+PROBABILITIES, REPORT = "probabilities.parquet", "report.html"
 _FOLDERS = (MODEL, LOGS)
-_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "index.parquet")
-_NAMES = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json", *_TABLES)
+_TABLES = ("predictions.csv", "taps.csv", "stages.csv", "lr_find.csv", "members.csv", "leaderboard.csv", "pairs.csv")
+_OTHERS = ("deconvnet.csv", "index.parquet", PROBABILITIES, REPORT)
+_COMPARED = ("comparison.json", "comparison.md")
+_FIXED = (CONFIG, METRICS, IMAGES, LOG, "data.json", "decision.json", "environment.json")
+_NAMES = (*_FIXED, *_TABLES, *_OTHERS, *_COMPARED)
 _SUFFIXES = (".png", ".npy")
 _LIBRARIES = ("timm", "torchvision", "scikit-learn", "numpy", "Pillow", "pytorch-lightning")
 _PACKAGES = ("tlkit", "torch", "openvino", *_LIBRARIES)

@@ -1,4 +1,4 @@
-"""What the settings of a command name: labelled images, and a network."""
+"""What the settings of a command name: labelled images, a network, and where codes for predictions come from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tlkit.progress import progress
 
 if TYPE_CHECKING:
     from tlkit.backbones import Backbone
+    from tlkit.classifier import Classifier
+    from tlkit.codes import CodesStore
     from tlkit.data import ImageData
+    from tlkit.ensembles.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def new_data(settings: Mapping[str, Any]) -> ImageData:
     own, shared = _parted(settings)
     if idle := sorted(shared.keys() - {"on_error"}):
         raise UsageError(
-            f"data.{idle[0]}: evaluate splits and fits nothing; split=test, val, train or all says what to measure."
+            f"data.{idle[0]}: nothing is fitted or split here; split=test, val, train or all says what to measure."
         )
     images: ImageData = registry.build("data", own)
     places = np.full(len(images), "test") if images.split is None else images.split
@@ -54,7 +57,7 @@ def data_of(run: Path) -> ImageData:
     """
     import pandas as pd
 
-    from tlkit.tables import printable
+    from tlkit.tables import original, printable
 
     settings = runs.read_config(run).get("data")
     if not isinstance(settings, dict):
@@ -63,7 +66,7 @@ def data_of(run: Path) -> ImageData:
     images: ImageData = registry.build("data", _parted(settings)[0])
     try:
         table = pd.read_csv(run / runs.IMAGES, dtype=str, keep_default_na=False)
-        split = dict(zip(table["file"], table["split"], strict=True))
+        split = dict(zip(map(original, table["file"]), table["split"], strict=True))
     except (OSError, ValueError, KeyError) as err:
         raise TlkitError(f"{run / runs.IMAGES}: it does not say which images the run used: {err!r}.") from err
     names = [printable(file) for file in images.files]
@@ -102,3 +105,46 @@ def build_backbone(settings: Mapping[str, Any], seed: int) -> Backbone:
     with progress(f"loading {settings['name']}"):
         backbone: Backbone = registry.build("backbone", settings)
     return backbone
+
+
+def without_weights(settings: Mapping[str, Any]) -> Backbone:
+    """Build the backbone that the settings name with shapes only, on torch's "meta" device, where that can be."""
+    import torch
+
+    own = {**settings, "weights": None} if "weights" in _accepted(settings["name"]) else settings
+    with progress(f"building {settings['name']}"):
+        try:
+            with torch.device("meta"):
+                backbone: Backbone = registry.build("backbone", own)
+        except TlkitError:
+            raise
+        except Exception:  # it computes with its numbers while it is built
+            backbone = registry.build("backbone", own)
+    return backbone
+
+
+def _accepted(name: str) -> set[str]:
+    return set(signature(registry.get("backbone", name)).parameters)
+
+
+def prediction_store(
+    classifier: Classifier | Ensemble, codes: Mapping[str, Any], cache: Mapping[str, Any]
+) -> CodesStore:
+    """Return a store that makes codes as the classifier learned on them, but for settings that may differ.
+
+    Raises:
+        UsageError: another pooling.
+    """
+    from tlkit.codes import CodesStore, cache_at
+    from tlkit.ensembles.ensemble import Ensemble
+
+    if isinstance(classifier, Ensemble):  # each member takes its own
+        if idle := sorted({"pooling", "views", "view_seed", "precision"} & codes.keys()):
+            raise UsageError(f"codes.{idle[0]}: each member of an ensemble has its own. Leave it out.")
+        return CodesStore(cache_at(**cache), **codes).alone()
+    if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
+        raise UsageError(
+            f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
+            "knows nothing else. Leave it out."
+        )
+    return CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()

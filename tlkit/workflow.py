@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -15,13 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import ranks, registry, results, runs, validate
+from tlkit import combine, ranks, registry, results, runs, validate
+from tlkit.backbone_list import backbones
+from tlkit.codes.listing import codes
+from tlkit.comparison import compare
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
+from tlkit.plugin_list import plugins
 from tlkit.progress import progress
-from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data
+from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data, prediction_store
+from tlkit.summaries import summary
 from tlkit.training.loggers import Name
 from tlkit.training.settings import check_sharing
+from tlkit.visualize.command import visualize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +36,12 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
+    from tlkit.ensembles.ensemble import Ensemble
+    from tlkit.reports.page import Evidence
 
 log = logging.getLogger(__name__)
 
+_MANY_PASSES = 200
 _SHARED = ("fit", "extract")  # commands whose frozen pass several processes share
 
 
@@ -40,9 +50,14 @@ class Run:
     """A finished run: where it is, the classifier, what it reached, and its held-out predictions."""
 
     path: Path
-    classifier: Classifier
+    classifier: Classifier | Ensemble
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+
+    @property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.path / runs.REPORT
 
 
 def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
@@ -58,11 +73,16 @@ def run(command: str, config: Mapping[str, Any], run_dir: Path) -> None:
     functions: dict[str, Callable[..., Any]] = {
         "fit": partial(fit, run_dir),
         "lr-find": partial(lr_find, run_dir),
+        "ensemble": partial(combine.ensemble, run_dir),
         "evaluate": evaluate,
         "predict": predict,
         "extract": extract,
+        "compare": compare,
+        "visualize": visualize,
         "codes": codes,
         "plugins": plugins,
+        "backbones": backbones,
+        "summary": summary,
     }
     validate.check(functions[command], config)
     with ranks.joined() if command in _SHARED else nullcontext():
@@ -120,10 +140,13 @@ def fit(
     """
     from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.evaluation import report
+    from tlkit.reports import Shown
     from tlkit.strategies import Resources
     from tlkit.training.loggers import chosen, logged
 
+    started = time.perf_counter()
     names = chosen(logger)
     data = {key: lasting(key, value) for key, value in data.items()}
     groups = {"data": data, "backbone": backbone, "strategy": strategy, "codes": codes, "cache": cache}
@@ -144,14 +167,22 @@ def fit(
         store = store.alone()  # other ranks have done their share
         held_out = images.held_out
         images = images.without(store.codes(network, images.images, classifier.taps).errors)
-        metrics, predictions, _ = measure(classifier, images, held_out, store)
+        metrics, predictions, part = measure(classifier, images, held_out, store)
+        if isinstance(classifier, Ensemble):
+            metrics = combine.judged(classifier, combine.said_of(classifier, part, store), store, seed)[0] | metrics
+            results.write_members(out, metrics["members"])
         metrics |= {"unreadable": len(images.unreadable), "passes": store.passes, "training": classifier.training}
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
-        logs.result(metrics)
-        results.write_results(out, metrics, predictions, classifier)
-    print(report.of_fit(images, classifier, metrics, runs.short(out)))
+        command, seconds = results.spelled("fit", record), time.perf_counter() - started
+        evidence = _evidence(classifier, part, store)
+        shown = Shown(classifier, command, seconds, images, part, inspection, evidence=evidence)
+        results.draw_maps(out, part, predictions, classifier, store)
+        results.write_results(out, metrics, predictions, shown)
+        logs.result(metrics, classifier.training)
+    extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
+    print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
     return Run(out, classifier, metrics, predictions)
 
 
@@ -209,22 +240,37 @@ def evaluate(
     Raises:
         TlkitError: no such run, or the images have classes that the run does not know.
     """
-    from tlkit.classifier import Classifier
+    from tlkit.ensembles.ensemble import load_classifier
     from tlkit.evaluation import report
+    from tlkit.reports import Shown
 
+    started = time.perf_counter()
     source = runs.find(run)
     images = new_data(data) if data else data_of(source)
-    classifier = Classifier.load(source / runs.MODEL, weights)
+    classifier = load_classifier(source / runs.MODEL, weights)
     images = images.aligned(classifier.classes)
     chosen = split or images.held_out
     folder = Path(out) if out else source / "evaluations" / f"{images.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
     record = {"run": str(run), "data": data, "split": chosen, "weights": weights, "codes": codes}
     with runs.directory(folder, record) as folder:
-        store = _prediction_store(classifier, codes, cache)
+        store = prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
-        results.write_results(folder, metrics, predictions, classifier)
+        command, seconds = results.spelled("evaluate", record), time.perf_counter() - started
+        evidence = _evidence(classifier, images, store)
+        shown = Shown(classifier, command, seconds, images, images, run=runs.short(source), evidence=evidence)
+        results.draw_maps(folder, images, predictions, classifier, store)
+        results.write_results(folder, metrics, predictions, shown)
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
+
+
+def _evidence(classifier: Classifier | Ensemble, images: ImageData, store: CodesStore) -> Evidence | None:
+    """Return what draws Grad-CAM, where that takes little beside what was computed anyway."""
+    if store.forwards < _MANY_PASSES and "epochs" not in classifier.training:
+        return None
+    from tlkit.visualize.overlays import overlays
+
+    return partial(overlays, classifier, images.images)
 
 
 def predict(
@@ -243,30 +289,18 @@ def predict(
         UsageError: `out` has another extension.
     """
     from tlkit import tables
-    from tlkit.classifier import Classifier
     from tlkit.data import find_images
+    from tlkit.ensembles.ensemble import load_classifier
     from tlkit.evaluation import report
 
     tables.check_extension(out)
     paths = find_images(images)
-    classifier = Classifier.load(runs.find(run) / runs.MODEL, weights)
-    store = _prediction_store(classifier, codes, cache)
+    classifier = load_classifier(runs.find(run) / runs.MODEL, weights)
+    store = prediction_store(classifier, codes, cache)
     predictions = classifier.predict(paths, store=store)
     tables.write(predictions, out)
     log.info(report.of_predictions(predictions, out))
     return predictions
-
-
-def _prediction_store(classifier: Classifier, codes: Mapping[str, Any], cache: Mapping[str, Any]) -> CodesStore:
-    """Return a store that makes codes as the classifier learned on them, but for settings that may differ."""
-    from tlkit.codes import CodesStore, cache_at
-
-    if codes.get("pooling", classifier.recipe["pooling"]) != classifier.recipe["pooling"]:
-        raise UsageError(
-            f"codes.pooling={codes['pooling']}: the run learned on codes.pooling={classifier.recipe['pooling']} and "
-            "knows nothing else. Leave it out."
-        )
-    return CodesStore(cache_at(**cache), **{**classifier.recipe, **codes}).alone()
 
 
 def extract(
@@ -308,55 +342,8 @@ def extract(
     return Path(out)
 
 
-def codes(
-    *,
-    action: Literal["list", "show", "prune", "verify"],
-    id: str | None,
-    all: bool,
-    unused_days: float | None,
-    max_gb: float | None,
-    cache: dict[str, Any],
-) -> None:
-    """List, describe, remove or check what is kept of codes and converted networks.
-
-    Raises:
-        UsageError: no codes have that id, or nothing says what to remove.
-        TlkitError: codes are damaged; they were dropped, to be computed again.
-    """
-    from tlkit.codes import cache_at, listing
-
-    place = cache_at(**cache)
-    if action == "list":
-        listing.show_all(place)
-    elif action == "show":
-        if id is None:
-            raise UsageError("show: give id=ID, the first digits of one that tlkit codes lists.")
-        listing.show(place, id)
-    elif action == "prune":
-        listing.prune(place, id=id, all=all, unused_days=unused_days, max_gb=max_gb)
-    elif not listing.verify(place, id):
-        raise TlkitError("some codes were damaged; they are dropped, and will be computed again when they are needed.")
-
-
-def plugins(*, show: str | None, check: str | None) -> None:
-    """List the installed plugins, describe one, or check one.
-
-    Raises:
-        UsageError: no plugin has that name.
-        TlkitError: the checked plugin fails a check.
-    """
-    from tlkit import plugin_list
-
-    if check is not None:
-        plugin_list.check(check)
-    elif show is not None:
-        plugin_list.show(show)
-    else:
-        plugin_list.show_all()
-
-
 def measure(
-    classifier: Classifier, images: ImageData, split: str, store: CodesStore
+    classifier: Classifier | Ensemble, images: ImageData, split: str, store: CodesStore
 ) -> tuple[dict[str, Any], pd.DataFrame, ImageData]:
     """Predict one split, or "all", of labelled images and compute the metrics.
 
@@ -366,18 +353,20 @@ def measure(
     Raises:
         TlkitError: the split is empty, or nothing in it can be read.
     """
+    from tlkit.classifier import predictions_table
     from tlkit.evaluation import evaluate as metrics_of
 
     rows = np.arange(len(images)) if split == "all" else images.rows(split)
     if len(rows) == 0:
         raise TlkitError(f"split={split}: {images.name} has no such images. Splits: {images.split_sizes()}.")
     part = replace(images.select(rows), split=np.full(len(rows), "test"))  # nothing is learned from them here
-    part = part.without(store.codes(classifier.backbone, part.images, classifier.taps).errors)
+    probabilities, errors = classifier.judge(part.images, store)
+    part = part.without(errors)
     if len(part) == 0:
         raise TlkitError(f"split={split}: not one of its {len(rows)} images can be read.")
-    predictions = classifier.predict(part.images, files=part.files, store=store)
-    probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
+    probabilities = probabilities[[row for row in range(len(rows)) if row not in errors]]
     measured = metrics_of(probabilities, part.labels, classifier.classes)
     metrics = {"split": split, "unreadable": len(part.unreadable), **measured}
+    predictions = predictions_table(classifier.classes, probabilities, {}, part.files)
     predictions.insert(1, "label", [part.classes[label] for label in part.labels])
     return metrics, predictions.drop(columns="error"), part

@@ -190,3 +190,14 @@ def test_on_error_is_handed_on() -> None:
 def test_names_of_splits() -> None:
     words = ["train", "Training", "val", "valid", "VALIDATION", "dev", "test", "testing", "ants", ""]
     assert [split_named(word) for word in words] == ["train"] * 2 + ["val"] * 4 + ["test"] * 2 + [None] * 2
+
+
+def test_a_split_of_its_own_seed() -> None:
+    from tlkit.data.digits import digits
+
+    whole = digits()
+    splits = [prepare(whole, seed, split_seed=own).split for seed, own in ((1, None), (2, 1), (1, 2), (2, None))]
+    assert all(split is not None for split in splits)
+    same = [bool((splits[0] == split).all()) for split in splits]  # type: ignore[union-attr]
+    assert same == [True, True, False, False]
+    assert (splits[2] == splits[3]).all()  # type: ignore[union-attr]

@@ -54,4 +54,5 @@ def test_the_weights_of_the_record_exist(name: str) -> None:
 def test_a_name_that_timm_has_too_means_timms_default_weights() -> None:
     for name in set(NAMES) & set(timm.list_models()):
         config = timm.get_pretrained_cfg(name)
+        assert config is not None
         assert record(name).weights == (config.hf_hub_id if config.has_weights else None), name

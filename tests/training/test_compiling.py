@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import tlkit
 from tlkit.backbones import Backbone
+from tlkit.classifier import Classifier
 from tlkit.training.compiling import compiled
 from tlkit.training.network import Network
 
@@ -61,7 +61,7 @@ def test_a_compiled_training_has_the_result_of_another(tmp_path: Path) -> None:
     log = fit(fast, "compiled")
     assert "trainer.compile=true: the first step takes a minute" in log
     assert "failed" not in log
-    here, there = (tlkit.load(run) for run in (fast, plain))
+    here, there = (Classifier.load(run / "model") for run in (fast, plain))
     ours, theirs = (classifier.backbone.module.state_dict() for classifier in (here, there))
     assert ours.keys() == theirs.keys()
     moved = {name for name in ours if name.startswith(("layer3", "layer4"))}

@@ -116,7 +116,13 @@ class Backbone:
     Attributes:
         name: As the user chose it, such as "vgg16" or "timm/resnet50.a1_in1k".
         module: A network that meets timm's model interface: `forward`, `forward_features`,
-            `forward_head(x, pre_logits=)`, `get_classifier`, `reset_classifier`, `num_classes`, `num_features`.
+            `forward_head(x, pre_logits=)`, `get_classifier`, `reset_classifier`, `num_classes`, `num_features`. Each
+            returns one tensor, also in training. Auxiliary classifiers are an optional part: where the module has
+            `auxiliary_classifiers(num_classes)`, which returns new ones by the path of the part of the network whose
+            output (n, C, H, W) each turns into logits (n, num_classes), strategies that train add their losses,
+            times the module's `auxiliary_weight`. They learn beside the network and are no part of it: codes,
+            validation and what is saved know nothing of them. Such a part has parameters, and nothing that comes
+            after it changes its output in place.
         taps: Ordered from input to output; the last is "pool", what enters the classifier (the CNN codes).
         stages: Ordered, disjoint, covering every parameter outside the classifier.
         preprocess: From a decoded image to the network's input.

@@ -64,7 +64,7 @@ def activations(module: nn.Module, batch: Tensor, taps: Sequence[Tap], pooling: 
 
         return pool
 
-    with _hooked(module, [(tap.module, take(tap)) for tap in inner]), suppress(_Enough):
+    with hooked(module, [(tap.module, take(tap)) for tap in inner]), suppress(_Enough):
         head = _up_to_classifier(module, batch)
         codes |= {tap.name: pooled(tap, head, pooling) for tap in outer}
     return {tap.name: codes[tap.name] for tap in taps}
@@ -196,7 +196,7 @@ def _dry_run(module: nn.Module, input_size: tuple[int, int, int], paths: set[str
     weight = next(module.parameters())
     image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
     calls = [(path, partial(seen.__setitem__, path)) for path in paths]
-    with torch.inference_mode(), evaluating(module), _hooked(module, calls):
+    with torch.inference_mode(), evaluating(module), hooked(module, calls):
         head = _up_to_classifier(module, image)
     return {path: rows[0] for path, output in seen.items() if (rows := _rows(output, 1))}, head
 
@@ -245,7 +245,7 @@ def _prefix_tokens(module: nn.Module, length: int, height: int, width: int) -> i
 
 
 @contextmanager
-def _hooked(module: nn.Module, calls: Sequence[tuple[str, Callable[[object], None]]]) -> Iterator[None]:
+def hooked(module: nn.Module, calls: Sequence[tuple[str, Callable[[object], None]]]) -> Iterator[None]:
     """Give the outputs of modules to functions, for as long as the block lasts."""
     with ExitStack() as stack:
         for path, call in calls:

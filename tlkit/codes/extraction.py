@@ -45,8 +45,7 @@ class Codes:
         Raises:
             TlkitError: with the images that could not, and why.
         """
-        if self.errors:
-            raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in self.errors.items()])}.")
+        require_all(images, self.errors)
 
     def rows(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where in the tables the views of some images are: (images * v,)."""
@@ -66,6 +65,16 @@ class Codes:
     def concatenated(self) -> NDArray[np.float32]:
         """Join all taps side by side in memory: float32 (n * v, sum of d)."""
         return np.asarray(Rows.beside(list(self.tables.values())))
+
+
+def require_all(images: Sequence[Image], errors: Mapping[int, str]) -> None:
+    """Stop unless each of the images could be read.
+
+    Raises:
+        TlkitError: with the images that could not, and why.
+    """
+    if errors:
+        raise TlkitError(f"cannot read {some([f'{images[row]} ({why})' for row, why in errors.items()])}.")
 
 
 def _fits(shape: tuple[int, int]) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.data import Image, UnreadableImage, content, decode
+from tlkit.data.imagedata import LazyImages
 from tlkit.data.views import PLAIN, all_view_pixels
 
 if TYPE_CHECKING:
+    import PIL.Image
     from numpy.typing import NDArray
 
     from tlkit.data import Preprocess
@@ -30,6 +33,45 @@ class Look:
     key: bytes
     error: str | None = None
     views: Mapping[bytes, NDArray[np.uint8]] = field(default_factory=dict)
+    decoded: bool = False
+
+
+class Prepared:
+    """Pixels of images for several networks, all made when the image is decoded for the first of them.
+
+    Args:
+        networks: The preprocess of each, and what says which views of an image it wants.
+    """
+
+    def __init__(self, networks: Sequence[tuple[Preprocess, Callable[[bytes], Views]]]) -> None:
+        self._networks = networks
+        self._pixels: dict[tuple[Preprocess, bytes], NDArray[np.uint8]] = {}
+
+    def make(self, key: bytes, image: PIL.Image.Image) -> None:
+        """Keep what any of the networks wants of a decoded image."""
+        for preprocess, wanted in self._networks:
+            views = {own: view for own, view in wanted(key).items() if (preprocess, own) not in self._pixels}
+            pixels = all_view_pixels(preprocess, image, list(views.values()), key)
+            self._pixels.update(zip(((preprocess, own) for own in views), pixels, strict=True))
+
+    def take(self, preprocess: Preprocess, views: Views) -> dict[bytes, NDArray[np.uint8]] | None:
+        """Return the pixels of some views for a network; None unless all are there."""
+        found = {own: self._pixels.get((preprocess, own)) for own in views}
+        return None if any(pixels is None for pixels in found.values()) else found  # type: ignore[return-value]
+
+
+def identity_of(images: Sequence[Image], row: int) -> Any:  # noqa: ANN401
+    """Return what an image is known by as long as it does not change; None if nothing tells."""
+    if isinstance(images, LazyImages):
+        return images.identity(row)
+    image = images[row]
+    try:
+        status = image.stat() if isinstance(image, Path) else None
+    except OSError:
+        status = None
+    if status is None:
+        return None
+    return image, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def view_key(key: bytes, view: str) -> bytes:
@@ -38,7 +80,12 @@ def view_key(key: bytes, view: str) -> bytes:
 
 
 def look(
-    images: Sequence[Image], row: int, preprocess: Preprocess, wanted: Callable[[bytes], Views], key: bytes | None
+    images: Sequence[Image],
+    row: int,
+    preprocess: Preprocess,
+    wanted: Callable[[bytes], Views],
+    key: bytes | None,
+    prepared: Prepared | None = None,
 ) -> Look:
     """Find out what an image is, and decode it if some of its views are wanted. Safe in threads.
 
@@ -48,6 +95,7 @@ def look(
         preprocess: The network's.
         wanted: Says which views of an image are wanted.
         key: Of the image, if it is known; if the image is another by now, that is an error.
+        prepared: For several networks.
     """
     try:
         known, data = key, None
@@ -56,14 +104,19 @@ def look(
         views = wanted(known)
         if not views:
             return Look(known)
+        if prepared and (made := prepared.take(preprocess, views)):
+            return Look(known, None, made)
         if data is None:
             now, data = content(images[row])
             if now != known:
                 raise UnreadableImage("it changed while it was read")
-        pixels = all_view_pixels(preprocess, decode(data), list(views.values()), known)
+        image = decode(data)
+        if prepared:
+            prepared.make(known, image)
+        pixels = all_view_pixels(preprocess, image, list(views.values()), known)
     except (UnreadableImage, OSError) as err:
         return Look(b"", str(err))
-    return Look(known, None, dict(zip(views, pixels, strict=True)))
+    return Look(known, None, dict(zip(views, pixels, strict=True)), decoded=True)
 
 
 def again(images: Sequence[Image], preprocess: Preprocess, row: int, key: bytes, views: Views) -> Look:
@@ -93,7 +146,7 @@ def in_processes(
     for keys, pixels in loader:
         parts = iter(pixels.numpy())
         for key, error, views in keys:
-            yield Look(key, error, {name: next(parts) for name in views})
+            yield Look(key, error, {name: next(parts) for name in views}, decoded=bool(views))
 
 
 def _packed(looks: Sequence[Look]) -> tuple[list[tuple[bytes, str | None, list[bytes]]], Any]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +31,10 @@ from tlkit.codes.engines import (
 )
 from tlkit.codes.extraction import Codes
 from tlkit.codes.halves import packed
-from tlkit.codes.looking import Look, Views, again, in_processes, look, view_key
+from tlkit.codes.looking import Look, Prepared, Views, again, identity_of, in_processes, look, view_key
 from tlkit.codes.rows import Rows
 from tlkit.codes.stream import ahead, forward
 from tlkit.data import Image
-from tlkit.data.imagedata import LazyImages
 from tlkit.data.views import view_names
 from tlkit.errors import TlkitError, UsageError
 from tlkit.progress import progress
@@ -108,6 +106,7 @@ class CodesStore:
         self._disk = self.cache.codes
         self._together, self._only_share = True, False
         self._halves: str | None = None
+        self._prepared: Prepared | None = None
         self._keys: dict[Any, bytes] = {}  # content by file and time of change, or by source and row
         self._versions: dict[nn.Module, str] = {}
 
@@ -137,6 +136,17 @@ class CodesStore:
         """Return this store for whole outputs, flattened, of other views; `packed` if the precision is not float32."""
         halves = None if self.recipe["precision"] == "float32" else str(self.recipe["precision"])
         return self._changed(views=tuple(views), pooling="flatten", _versions={}, _halves=halves)
+
+    def like(self, recipe: Mapping[str, Any]) -> CodesStore:
+        """Return this store for codes that are made by another recipe."""
+        precision, pooling, views, view_seed = (recipe[name] for name in RECIPE)
+        return self._changed(
+            recipe=dict(recipe),
+            views=view_names(views, view_seed),
+            pooling=pooling,
+            _engine={**self._engine, "precision": precision},
+            _versions={},
+        )
 
     def _changed(self, **attributes: Any) -> CodesStore:  # noqa: ANN401
         other = copy.copy(self)
@@ -231,9 +241,7 @@ class CodesStore:
         seen, under_way = _Seen(), set[bytes]()
 
         def wanted(key: bytes) -> dict[bytes, str]:
-            keys = ((view_key(key, view), view) for view in self.views)
-            missing = (pair for pair in keys if any(pair[0] not in space for space in spaces.values()))
-            return {key: view for key, view in missing if key not in under_way}
+            return {own: view for own, view in self._missing(key, spaces).items() if own not in under_way}
 
         def missing() -> Generator[tuple[bytes, NDArray[np.uint8]]]:
             with closing(self._looks(backbone, images, share, wanted)) as looks:
@@ -243,7 +251,7 @@ class CodesStore:
                         seen.errors[row] = found.error
                         continue
                     seen.keys[row] = found.key
-                    self.passes["decoded"] += bool(found.views)
+                    self.passes["decoded"] += found.decoded
                     for key, pixels in found.views.items():
                         if key not in under_way:  # the same image may come twice
                             under_way.add(key)
@@ -253,6 +261,11 @@ class CodesStore:
             self._compute(backbone, items, spaces, len(share))
         return seen
 
+    def _missing(self, key: bytes, spaces: Mapping[str, Space]) -> dict[bytes, str]:
+        """Return the views of an image of which some codes are not there yet."""
+        keys = ((view_key(key, view), view) for view in self.views)
+        return {own: view for own, view in keys if any(own not in space for space in spaces.values())}
+
     def _looks(
         self, backbone: Backbone, images: Sequence[Image], share: Sequence[int], wanted: Callable[[bytes], Views]
     ) -> Generator[tuple[int, Look]]:
@@ -261,8 +274,8 @@ class CodesStore:
 
         def at(number: int, wanted: Callable[[bytes], Views] = wanted) -> Look:
             row = share[number]
-            identity = _identity(images, row)
-            found = look(images, row, preprocess, wanted, self._keys.get(identity))
+            identity = identity_of(images, row)
+            found = look(images, row, preprocess, wanted, self._keys.get(identity), self._prepared)
             if identity is not None and found.error is None:
                 self._keys[identity] = found.key
             return found
@@ -372,20 +385,6 @@ class _Block:
 
 def _nothing(key: bytes) -> Views:
     return {}
-
-
-def _identity(images: Sequence[Image], row: int) -> Any:  # noqa: ANN401
-    """Return what an image is known by as long as it does not change; None if nothing tells."""
-    if isinstance(images, LazyImages):
-        return images.identity(row)
-    image = images[row]
-    try:
-        status = image.stat() if isinstance(image, Path) else None
-    except OSError:
-        status = None
-    if status is None:
-        return None
-    return image, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _summary(backbone: Backbone, images: int, forwards: int, seconds: float, engine: str) -> str:

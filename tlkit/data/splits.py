@@ -39,6 +39,7 @@ def prepare(
     test_size: float = 0.2,
     on_error: Literal["skip", "raise"] = "skip",
     similarity: Literal["similar", "different"] | None = None,
+    split_seed: int | None = None,
 ) -> ImageData:
     """Give data a split where it has none, and check that a classifier can be learned and judged with it.
 
@@ -56,12 +57,15 @@ def prepare(
         on_error: Leave unreadable images out and say so ("skip"), or stop ("raise").
         similarity: Whether the images are like those that the backbone was pretrained on; None: `strategy=auto`
             measures it.
+        split_seed: Of the split alone, so that runs of other seeds learn from, and are judged on, the same images;
+            `seed` if None.
 
     Raises:
         UsageError: Shares outside 0 to 1.
         TlkitError: Fewer than two classes, a class without training images, or groups that cannot be split.
     """
     _check_sizes(val_size, test_size)
+    seed = seed if split_seed is None else split_seed
     _check_rows(data)
     split = np.full(len(data), "train") if data.split is None else data.split.astype("<U5")
     present = set(split.tolist())

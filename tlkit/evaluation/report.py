@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tlkit.classifier import Classifier
     from tlkit.data import ImageData
+    from tlkit.ensembles.ensemble import Ensemble
 
 
 def of_data(images: ImageData, inspection: Mapping[str, Any]) -> str:
@@ -21,18 +22,29 @@ def of_data(images: ImageData, inspection: Mapping[str, Any]) -> str:
     return "\n".join([head, *(f"warning: {warning}" for warning in inspection["warnings"])])
 
 
-def of_fit(images: ImageData, classifier: Classifier, metrics: Mapping[str, Any], run_dir: str) -> str:
+def of_fit(images: ImageData, classifier: Classifier | Ensemble, metrics: Mapping[str, Any], run_dir: str) -> str:
     """Say what a run reached, where it is, and what to type next."""
-    training = classifier.training
     run = shlex.quote(run_dir)
     lines = [
         "",
-        f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}",
+        made(classifier),
         *_measured(images, metrics),
         f"results: {run_dir}",
+        f"report:  {run_dir}/report.html",
         f"next:    tlkit predict run={run} images=FOLDER",
     ]
     return "\n".join(lines)
+
+
+def made(classifier: Classifier | Ensemble) -> str:
+    """Say what the classifier is: network, strategy, head, and how well that was expected to do."""
+    from tlkit.classifier import Classifier
+
+    training = classifier.training
+    if not isinstance(classifier, Classifier):
+        fitted = f", fitted on {training['learned_from']:,} images" if training["learned_from"] else ""
+        return f"ensemble of {len(training['members'])}, {training['voting']} vote{fitted}"
+    return f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}"
 
 
 def _what(classifier: Classifier) -> str:

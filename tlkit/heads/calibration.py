@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _STEP, _LIMIT = 1.5, 14.0  # of the logarithm; the limit is six orders of magnitude
 
 
-def probabilities(scores: Matrix, temperature: float) -> Matrix:
+def probabilities(scores: Scores, temperature: float) -> Matrix:
     """Return softmax(scores / temperature), float64 (n, k); a score of -inf has probability 0.
 
     >>> probabilities(np.array([[0.0, np.log(3.0)]]), 1.0).round(2)

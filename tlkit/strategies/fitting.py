@@ -164,13 +164,15 @@ def _probe(backbone: Backbone, data: ImageData, resources: Resources, settings: 
 def _start_head(network: Network, probe: Classifier | None, seed: int) -> None:
     import torch
 
-    if probe is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            network.head.reset_parameters()
-        return
-    head: Any = probe.head
-    network.start_from(head.coef_, head.intercept_, head.temperature_)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for part in (network.head, *network.auxiliary.modules()):
+            reset: Any = getattr(part, "reset_parameters", None)
+            if reset is not None:
+                reset()
+    if probe is not None:
+        head: Any = probe.head
+        network.start_from(head.coef_, head.intercept_, head.temperature_)
 
 
 def _trained(
@@ -281,14 +283,19 @@ def _classifier(
     resources: Resources,
     training: Mapping[str, Any],
 ) -> Classifier:
-    from tlkit.classifier import Classifier
+    from tlkit.classifier import Classifier, Unseen
     from tlkit.heads import TrainedHead
+    from tlkit.heads.calibration import probabilities
 
     scores, labels = (best.logits.numpy(), best.labels.numpy()) if best else (np.empty((0, len(data.classes))), [])
     weight, bias = (parameter.detach().numpy() for parameter in (network.head.weight, network.head.bias))
     head = TrainedHead.of(weight, bias, scores, np.asarray(labels, dtype=np.int64))
     tuned = replace(backbone, module=network.module, weights=_provenance(backbone, network))
-    return Classifier(data.classes, tuned, ("pool",), head, dict(training), resources.store.recipe)
+    judged = data.rows("val")
+    files, said = tuple(data.files[row] for row in judged), probabilities(scores, head.temperature_)
+    whole = len(said) == len(judged)  # a trial looks at a few
+    unseen = Unseen(files, data.labels[judged], said.astype(np.float32)) if whole else None
+    return Classifier(data.classes, tuned, ("pool",), head, dict(training), resources.store.recipe, unseen)
 
 
 def _provenance(backbone: Backbone, network: Network) -> Any:  # noqa: ANN401

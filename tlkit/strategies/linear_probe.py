@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tlkit.backbones import Backbone
-    from tlkit.classifier import Classifier
+    from tlkit.classifier import Classifier, Unseen
     from tlkit.codes import Codes
     from tlkit.data import ImageData
     from tlkit.heads import Head
@@ -104,7 +104,20 @@ def linear_probe(
     }
     if convergence := getattr(fitted, "convergence_", None):
         training["convergence"] = convergence
-    return Classifier(data.classes, backbone, tuple(taps), fitted, training, resources.store.recipe)
+    unseen = _out_of_fold(fitted, data, rows, codes.views)
+    return Classifier(data.classes, backbone, tuple(taps), fitted, training, resources.store.recipe, unseen)
+
+
+def _out_of_fold(head: Head, data: ImageData, rows: NDArray[np.int64], views: int) -> Unseen | None:
+    """Return what the head's like said about each training image when it was not learned from."""
+    from tlkit.classifier import Unseen
+    from tlkit.heads.calibration import probabilities
+
+    if head.oof_scores_ is None:
+        return None
+    each = probabilities(head.oof_scores_, head.temperature_).reshape(len(rows), views, -1)
+    files = tuple(data.files[row] for row in rows)
+    return Unseen(files, data.labels[rows], each.mean(axis=1).astype(np.float32))
 
 
 def _maker(head: str, values: Mapping[str, Any], settings: Mapping[str, Any]) -> Callable[..., Head]:

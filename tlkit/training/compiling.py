@@ -27,6 +27,8 @@ def compiled(network: Network, *, compile: bool = False) -> Iterator[None]:
     """
     if compile and network.split is not None:
         log.info("trainer.compile=true: not done, for the frozen stages have run already, and only the rest runs now")
+    elif compile and len(network.auxiliary):
+        log.info("trainer.compile=true: not done, for auxiliary classifiers look into the network")
     elif compile:
         log.info("trainer.compile=true: the first step takes a minute or so")
         network.fast = _falling_back(network)

@@ -232,12 +232,18 @@ class FineTuning(pl.LightningModule):
         return self.portion(len(images), self.network.least, run)
 
     def _loss(self, images: Tensor, targets: Tensor, part: slice) -> Tensor:
-        """Return what a part of a batch adds to the loss of all of it, the (weighted) mean over its images."""
+        """Return what a part of a batch adds to the loss of all of it, the (weighted) mean over its images.
+
+        The losses of auxiliary classifiers count as the backbone's module says.
+        """
         weights, smoothing = self.plan.class_weights.to(images.device), self.plan.settings.label_smoothing
         whole = len(images) if targets.is_floating_point() else weights[targets].sum()  # mixed targets are not divided
-        logits = self.network(images[part])
-        added = functional.cross_entropy(logits, targets[part], weights, reduction="sum", label_smoothing=smoothing)
-        return added / whole
+        losses = [
+            functional.cross_entropy(logits, targets[part], weights, reduction="sum", label_smoothing=smoothing) / whole
+            for logits in self.network(images[part], auxiliary=True)
+        ]
+        share: Any = getattr(self.network.module, "auxiliary_weight", 0.0)
+        return losses[0] + share * torch.stack(losses[1:]).sum() if losses[1:] else losses[0]
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Work the gradients out, or hand them over."""

@@ -96,10 +96,14 @@ def _of_its_kind(module: nn.Module) -> Recipe:
 
 
 def parameter_groups(network: Network, rates: Rates) -> list[dict[str, Any]]:
-    """Return a group or two for each stage, frozen or not, and for the head, as torch's optimizers take them."""
+    """Return a group or two for each stage, frozen or not, and for the head, as torch's optimizers take them.
+
+    Auxiliary classifiers are new as the head is, and in its group.
+    """
     parameters = dict(network.module.named_parameters())
     named = [[(name, parameters[name]) for name in stage.parameters] for stage in network.stages]
     named.append([(f"head.{name}", parameter) for name, parameter in network.head.named_parameters()])
+    named[-1] += [(f"auxiliary.{name}", parameter) for name, parameter in network.auxiliary.named_parameters()]
     labels = [*(stage.name for stage in network.stages), NEW]
     spared = _spared(network.module)
     groups = []
@@ -130,5 +134,6 @@ def stage_table(network: Network, rates: Rates, policy: Policy) -> list[dict[str
         state = "frozen" if since is None else f"from epoch {since + 1}" if since else "trained"
         count = sum(sizes[name] for name in stage.parameters)
         rows.append({"stage": stage.name, "parameters": count, "training": state, "lr": 0.0 if since is None else lr})
-    count = sum(parameter.numel() for parameter in network.head.parameters())
+    new = (*network.head.parameters(), *network.auxiliary.parameters())
+    count = sum(parameter.numel() for parameter in new)
     return [*rows, {"stage": NEW, "parameters": count, "training": "trained", "lr": rates.head}]

@@ -1,0 +1,1 @@
+"""Ensembles: independent classifiers vote (CS231n, "Model ensembles")."""
