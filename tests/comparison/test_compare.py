@@ -159,6 +159,7 @@ def test_runs_are_found_below_folders_once_and_evaluations_are_none(real: Path, 
     evaluation.mkdir(parents=True)
     for name in ("metrics.json", "predictions.csv"):
         shutil.copy(run / name, evaluation)
+    shutil.copytree(real / "0-head=ridge", run / "training" / "mlflow" / "artifacts")
     (run.parent / "unfinished").mkdir()
     assert find_runs([str(run.parent), str(run), f"{run}/", str(real)]) == [
         run.resolve(),

@@ -8,6 +8,7 @@ import time
 import tomllib
 from ast import literal_eval
 from collections.abc import Iterator
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,7 @@ def parts(file: bytes) -> Iterator[bytes]:
 
 def records(place: Path) -> list[Any]:
     """Return what wandb wrote down of an offline run; its own process may be a little late."""
-    from wandb.proto import wandb_internal_pb2 as messages
-
+    messages: Any = import_module("wandb.proto.wandb_internal_pb2")
     (path,) = place.glob("*.wandb")
     for _ in range(100):
         found = []
