@@ -89,8 +89,8 @@ def test_a_tracker_that_is_gone_at_the_end_does_not_take_the_run_along(
     with loggers.logged(["tensorboard"], tmp_path, {}) as logs:
         logs.result({"accuracy": 1.0}, {})
     (told,) = caplog.records
-    assert told.getMessage().startswith("logger=tensorboard: NotADirectoryError: ")
-    assert "The run itself is not concerned" in told.getMessage()
+    assert told.getMessage().startswith("warning: logger=tensorboard: NotADirectoryError: ")
+    assert "The run itself is whole" in told.getMessage()
 
 
 def test_a_probe_without_a_logger_does_not_load_lightning(tmp_path: Path) -> None:
