@@ -27,6 +27,7 @@ LAYERS = [
     ["diagrams", "charts"],
     ["sources", "results"],
     ["lr_find", "combine", "summaries", "backbone_list", "comparison", "visualize"],
+    ["finish"],
     ["workflow"],
     ["api", "estimators"],
     ["cli"],
