@@ -11,7 +11,7 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli import main
-from tlkit.ensembles import Ensemble
+from tlkit.ensembles.ensemble import Ensemble
 
 
 @pytest.fixture(scope="module")

@@ -245,3 +245,15 @@ def test_a_rate_search_shows_losses_and_the_suggestion(suggested: float) -> None
     (axes,) = figure.axes
     assert axes.get_ylim()[1] < 5
     assert [line.get_label() for line in axes.lines][2] == f"suggested: strategy.lr={suggested:g}"
+
+
+def test_neighbours_stand_beside_their_image_and_those_of_another_class_are_framed() -> None:
+    random = np.random.default_rng(0)
+    grey, colours = random.integers(256, size=(8, 8)), random.integers(256, size=(5, 7, 3), dtype=np.uint8)
+    figure = plots.neighbours([[grey, grey, colours], [colours, grey]], [["cat", "cat", "$dog$ 猫"], ["dog", "cat"]])
+    drawn(figure)
+    cells = np.array(figure.axes).reshape(2, 3)
+    assert [[len(cell.images) for cell in line] for line in cells] == [[1, 1, 1], [1, 1, 0]]
+    assert [[len(cell.patches) for cell in line] for line in cells] == [[0, 0, 1], [0, 1, 0]]
+    assert cells[0, 2].get_title() in ("$dog$ 猫", "2 $dog$ □")
+    np.testing.assert_array_equal(cells[0, 1].images[0].get_array(), grey)

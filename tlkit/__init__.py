@@ -8,12 +8,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlkit.api import fit, load
+    from tlkit.api import compare, ensemble, extract, fit, load, summary
     from tlkit.estimators import CNNCodes, TransferClassifier
 
-__all__ = ["CNNCodes", "TransferClassifier", "fit", "load"]
+__all__ = ["CNNCodes", "TransferClassifier", "compare", "ensemble", "extract", "fit", "load", "summary"]
 
-_HOME = {"fit": "api", "load": "api", "CNNCodes": "estimators", "TransferClassifier": "estimators"}
+_HOME = {"CNNCodes": "estimators", "TransferClassifier": "estimators"}
+_HOME |= dict.fromkeys(("compare", "ensemble", "extract", "fit", "load", "summary"), "api")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from tlkit.classifier import Unseen
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
-    from tlkit.ensembles.ensemble import Member
+    from tlkit.ensembles.ensemble import Ensemble, Member
 
     Matrix = NDArray[np.float64]
     Labels = NDArray[np.int64]
@@ -43,8 +42,11 @@ def ensemble(
     codes: dict[str, Any],
     cache: dict[str, Any],
     seed: int,
-) -> tuple[Path, Ensemble, dict[str, Any]]:
+) -> tuple[Path, Ensemble, dict[str, Any], pd.DataFrame]:
     """Let finished runs vote; measure the ensemble beside its members, without a pass over the images; write a run.
+
+    Returns:
+        where it is, the ensemble, its metrics, and its predictions of the images that all members held out.
 
     Raises:
         UsageError: fewer than two runs.
@@ -72,7 +74,7 @@ def ensemble(
         results.write_results(out, metrics, predictions, shown)
     folder = shlex.quote(short(out))
     print("\n".join([*report(metrics), f"results: {short(out)}", f"next:    tlkit predict run={folder} images=FOLDER"]))
-    return out, made, metrics
+    return out, made, metrics, predictions
 
 
 def judged(
@@ -166,7 +168,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _member(folder: Path) -> Member:
-    from tlkit.ensembles import load_classifier
+    from tlkit.ensembles.ensemble import load_classifier
 
     classifier = load_classifier(folder / MODEL)
     return replace(classifier, unseen=results.read_probabilities(folder, classifier.classes, "unseen"))
@@ -182,7 +184,7 @@ def _held_out(folder: Path, member: Member) -> Unseen:
 def _costs(made: Ensemble, store: CodesStore) -> list[float]:
     """Return images a second of each member's networks, and of all networks one after the other, without decoding."""
     from tlkit.codes.speed import images_per_second
-    from tlkit.ensembles import networks
+    from tlkit.ensembles.ensemble import networks
 
     seconds: dict[str, float] = {}
     with progress("timing the networks"):

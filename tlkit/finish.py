@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit import results
-from tlkit.classifier import Classifier
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.reports.page import Evidence
 
 _MANY_PASSES = 200
@@ -65,6 +65,7 @@ def write(
         inspection: What `data.inspect` noticed about them.
         run: Directory of the run whose classifier is measured; None where it is this one.
     """
+    from tlkit.classifier import Classifier
     from tlkit.reports import Shown
 
     seconds = time.perf_counter() - started

@@ -228,6 +228,32 @@ def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wron
     return figure
 
 
+def neighbours(rows: Sequence[Sequence[ArrayLike]], labels: Sequence[Sequence[str]]) -> Figure:
+    """Draw a row an image: the image, and beside it its nearest neighbours, those of another class framed.
+
+    Args:
+        rows: n rows of pictures, (height, width) or (height, width, 3) uint8; the first of a row is what the others are
+            near to, the nearest first.
+        labels: the class of each of them.
+    """
+    from matplotlib.figure import Figure
+
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(1.15 * columns + 0.3, 1.35 * len(rows) + 0.4), layout="constrained")
+    cells = figure.subplots(len(rows), columns, squeeze=False)
+    for cell in cells.flat:
+        cell.set_axis_off()
+    drawn, fonts = drawable(name for line in labels for name in line)
+    names = iter(drawn)
+    for line, pictures, classes in zip(cells, rows, labels, strict=True):
+        for cell, picture, own in zip(line, pictures, classes, strict=False):
+            cell.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            cell.set_title(next(names), fontsize=8, fontfamily=fonts, parse_math=False)
+            if own != classes[0]:
+                _frame(cell)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure atomically, in the format of the file's ending (png, svg, pdf).
 
@@ -252,6 +278,15 @@ def _stacked(width: float, height: float, ratios: tuple[int, int] = (3, 1)) -> t
     figure = Figure(figsize=(width, height), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=ratios)
     return figure, (top, bottom)
+
+
+def _frame(axes: Axes) -> None:
+    """Frame a picture, whose axes are off, in orange."""
+    from matplotlib.patches import Rectangle
+
+    box = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False)
+    box.set(edgecolor=_ORANGE, linewidth=3)
+    axes.add_patch(box)
 
 
 def _print_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], cell: float) -> None:

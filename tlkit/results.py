@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tlkit.classifier import Classifier, Unseen
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.reports import Shown
 
 

@@ -130,3 +130,23 @@ def test_places_are_moved_apart_and_keep_their_order(places: list[float], gap: f
     far = np.diff(np.sort(places)) if len(places) > 1 else np.array([1.0])
     if (far >= kept).all():
         np.testing.assert_allclose(moved, places, atol=1e-9)
+
+
+@pytest.mark.parametrize("low", [0.0, -0.4])
+def test_a_number_for_each_pair(low: float) -> None:
+    values = np.array([[9.0, 0.1, low], [0.1, 9.0, 0.5], [low, 0.5, 9.0]])
+    figure = pictures.pairwise(values, ["first", LONG[0], "$"], "disagreement")
+    renderer = drawn(figure)
+    axes, scale = figure.axes
+    assert sorted(text.get_text() for text in axes.texts) == sorted(["0.1", "0.5", f"{low:.2g}"] * 2)
+    assert axes.images[0].get_clim() == ((0, 0.5) if low == 0 else (-0.5, 0.5))
+    assert scale.get_ylabel() == "disagreement"
+    names = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+    page = figure.bbox
+    for name in names:
+        box = name.get_window_extent(renderer)
+        assert min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1) >= 0
+
+
+def test_one_run_has_no_pair() -> None:
+    drawn(pictures.pairwise([[1.0]], ["alone"], "disagreement"))

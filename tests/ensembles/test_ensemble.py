@@ -13,7 +13,7 @@ from tlkit.classifier import Classifier, Unseen
 from tlkit.codes import CodesStore, cache_at
 from tlkit.data import ImageData, prepare
 from tlkit.data.digits import digits
-from tlkit.ensembles import Ensemble, load_classifier, networks
+from tlkit.ensembles.ensemble import Ensemble, load_classifier, networks
 from tlkit.ensembles.making import make_ensemble
 from tlkit.ensembles.voting import VOTINGS, hard, soft
 from tlkit.errors import TlkitError

@@ -100,7 +100,7 @@ def test_attributions_of_grey_images_without_labels() -> None:
     words = " ".join(text.get_text() for text in figure.findobj(Text) if isinstance(text, Text))
     assert "true:" not in words
     assert "WRONG" not in words
-    assert "b 0.250: nothing for it" in words
+    assert "b, p = 0.250: nothing for it" in words
 
 
 def test_wrong_predictions_say_so() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class Step:
         spread: Whether there are positions left in the output.
         field: What its values see.
         kernel: Height and width of its window; stride and padding likewise.
+        inputs: Numbers of the steps whose outputs it takes.
         macs: Multiply-adds.
         weights: Names of parameters that are multiplied with the input.
         biases: Names of those that are added.
@@ -78,10 +80,11 @@ class Step:
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] = ()
     macs: int = 0
-    weights: list[str] = field(default_factory=list)
-    biases: list[str] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
+    weights: list[str] = dataclasses.field(default_factory=list)
+    biases: list[str] = dataclasses.field(default_factory=list)
+    other: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,7 @@ class Tracer(TorchFunctionMode):
 
     def step_of(self, tensor: Tensor) -> int | None:
         """Return the number of the step that made a tensor."""
-        trace = self._traces.get(tensor)
-        return None if trace is None else trace.step
+        return self._traces[tensor].step if tensor in self._traces else None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -186,7 +188,8 @@ class Tracer(TorchFunctionMode):
         path = self.path[-1] if self.path else ""
         kind = [_kind(name, bound, shapes[0], tuple(output.shape))]
         shape, spread = fields.channels_last(seen, tuple(output.shape))
-        step = Step(path, kind, shape[1:] if shape[0] == 1 else shape, spread, seen.field)  # windows are samples, too
+        shape = shape[1:] if shape[0] == 1 else shape  # windows are samples, too
+        step = Step(path, kind, shape, spread, seen.field, inputs=tuple(dict.fromkeys(t.step for t in traces)))
         if name in _WINDOWS:
             step.kernel, step.stride, padding, _ = _window(name, bound)
             top, bottom, left, right = padding[0], padding[0], padding[1], padding[1]
@@ -217,8 +220,9 @@ class Tracer(TorchFunctionMode):
 
     def _names_in(self, tensor: Tensor) -> list[str]:
         own = self._names.get(id(tensor))
-        made: list[str] = self._learned.get(tensor, [])
-        return [own] if own is not None else made
+        if own is not None:
+            return [own]
+        return list(self._learned[tensor]) if tensor in self._learned else []
 
     def _weigh(self) -> None:
         storages = {}

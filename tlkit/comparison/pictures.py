@@ -95,7 +95,35 @@ def accuracy_by_time(names: Sequence[str], accuracy: ArrayLike, seconds: ArrayLi
     wide = np.ptp(np.log10(spent)) > 1.2
     axes.xaxis.set_major_locator(FixedLocator(_TIMES if wide else sorted((*_TIMES, *_MORE_TIMES))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
-    axes.set(xlabel="time for codes, fitting and training")
+    axes.set(xlabel="time for fitting and training, and for codes that were not there yet")
+    return figure
+
+
+def pairwise(matrix: ArrayLike, names: Sequence[str], what: str) -> Figure:
+    """Draw a number for each pair of runs (m, m), in colours from 0 on, both ways where some are negative.
+
+    Args:
+        matrix: Such as the share of images on which two runs disagree; what is on its diagonal is left out.
+        names: Of the m runs.
+        what: The number, for the scale.
+    """
+    values = np.array(matrix, dtype=float)
+    np.fill_diagonal(values, np.nan)
+    drawn, fonts = plots.drawable(names)
+    side = max(2.5, 0.62 * len(drawn))
+    figure, axes = plots._figure(side + _width(drawn) + 1.4, side + _width(drawn) + 0.3)
+    top = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    low = -top if np.nanmin(values, initial=0.0) < 0 else 0.0
+    image = axes.imshow(values, cmap="PuOr" if low else "Blues", vmin=low, vmax=top)
+    figure.colorbar(image, ax=axes, label=what, fraction=0.04, pad=0.02)
+    ticks = np.arange(len(drawn))
+    for axis, turned in ((axes.xaxis, 90), (axes.yaxis, 0)):
+        axis.set_ticks(ticks, drawn, rotation=turned, fontsize=9, fontfamily=fonts)
+        for label in axis.get_ticklabels():
+            label.set_parse_math(False)
+    for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True):
+        colour = "white" if abs(values[row, column]) > 0.6 * top else "black"
+        axes.text(column, row, f"{values[row, column]:.2g}", ha="center", va="center", fontsize=8, color=colour)
     return figure
 
 

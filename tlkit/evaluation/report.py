@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tlkit.classifier import Classifier
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
 
 def of_data(images: ImageData, inspection: Mapping[str, Any]) -> str:

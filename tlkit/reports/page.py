@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
 Evidence: TypeAlias = "Callable[[Sequence[int], Sequence[int]], Sequence[PIL.Image.Image]]"
 """From rows and classes to pictures of where the evidence for these classes is; none if it cannot be told."""

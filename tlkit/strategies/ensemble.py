@@ -18,7 +18,7 @@ from tlkit.strategies.linear_probe import linear_probe, refuse_random
 if TYPE_CHECKING:
     from tlkit.backbones import Backbone
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.strategies.resources import Resources
 
 log = logging.getLogger(__name__)

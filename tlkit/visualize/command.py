@@ -167,8 +167,11 @@ def _gradcam(
 ) -> list[Path]:
     from tlkit import plots
     from tlkit.visualize import pages
+    from tlkit.visualize.attribution import class_scores, map_taps
     from tlkit.visualize.evidence import evidence, ordered
 
+    taps = map_taps(classifier, tap)
+    class_scores(classifier)  # refuses, before any pass, a head without a gradient
     store = prediction_store(classifier, codes, cache)
     predictions = classifier.predict(pictures.images, files=pictures.files, store=store)
     pictures.tell_unreadable({row: why for row, why in enumerate(predictions["error"]) if why is not None})
@@ -182,7 +185,7 @@ def _gradcam(
         )
     paths = []
     for number, page in enumerate(
-        evidence(classifier, pictures, predictions, order[:most], tap, codes.get("device", "auto"))
+        evidence(classifier, pictures, predictions, order[:most], taps, codes.get("device", "auto"))
     ):
         path = folder / f"gradcam-{number + 1:02}.png"
         plots.save(pages.attribution_page(*page), path)

@@ -11,13 +11,14 @@ import torch
 from tlkit.codes.engines import check_settings
 from tlkit.data import decode
 from tlkit.progress import progress
-from tlkit.visualize.attribution import class_scores, grad_cam, guided, map_taps
+from tlkit.visualize.attribution import class_scores, grad_cam, guided
 from tlkit.visualize.pages import ROWS, ImageRow
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from tlkit.backbones import Tap
     from tlkit.classifier import Classifier
     from tlkit.visualize.pictures import Pictures
 
@@ -41,7 +42,7 @@ def evidence(
     pictures: Pictures,
     predictions: pd.DataFrame,
     rows: Sequence[int],
-    tap: str | None,
+    taps: Sequence[Tap],
     device: str = "auto",
 ) -> Iterator[Page]:
     """Yield pages: rows, the titles of their columns, and a caption.
@@ -51,13 +52,12 @@ def evidence(
         pictures: the images.
         predictions: of all of them, from `Classifier.predict`.
         rows: which to draw, in this order.
-        tap: whose map Grad-CAM takes; the last one with a map by default.
+        taps: from `map_taps`; Grad-CAM takes the map of the first that has a gradient.
         device: a torch device, or "auto".
 
     Raises:
-        UsageError: the head's score has no gradient, or the network has no such map.
+        UsageError: the head's score has no gradient.
     """
-    taps = map_taps(classifier, tap)
     classifier.backbone.module.to(check_settings(device=device))
     scores = class_scores(classifier)
     probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()

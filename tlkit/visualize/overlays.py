@@ -17,7 +17,7 @@ from tlkit.visualize.pages import heat_picture
 
 if TYPE_CHECKING:
     from tlkit.data import Image
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
 
 def overlays(

@@ -148,7 +148,7 @@ def attribution_page(rows: Sequence[ImageRow], titles: tuple[str, str], caption:
             (first, predicted, row.probability, row.cams[0]),
             (second, other, row.other_probability, row.cams[1]),
         ):
-            words = f"{name} {p:.3f}" + ("" if cam.any() else ": nothing for it")
+            words = f"{name}, p = {p:.3f}" + ("" if cam.any() else ": nothing for it")
             cell.set_title(words, fontsize=8.5, fontfamily=fonts, parse_math=False)
     heads = (
         "",
