@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -199,7 +200,8 @@ def test_grad_cam_lies_over_what_the_network_sees(tiny: Backbone) -> None:
     images = [image for each in _scans(12) for image in each]
     labels = np.repeat(np.arange(len(CLASSES)), 12)
     data = prepare(ImageData("scans", images, tuple(map(str, range(72))), labels, tuple("abcdef")), 1, test_size=0.2)
-    for head, count in (("svm", 2), ("knn", 0)):
+    heads: list[tuple[Literal["svm", "knn"], int]] = [("svm", 2), ("knn", 0)]
+    for head, count in heads:
         classifier = linear_probe(tiny, data, Resources(CodesStore(), {}, 1), head=head)
         drawn = overlays(classifier, images, [3, 40], [0, 3])
         assert [picture.size for picture in drawn] == [(64, 64)] * count
