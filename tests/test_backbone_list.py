@@ -54,6 +54,10 @@ def test_filters(words: list[str], there: set[str], missing: set[str], capsys: p
     [
         (["rsenet50"], "pattern=rsenet50: no installed backbone is like that. Did you mean 'resnet50'"),
         (["family=vgh"], "family=vgh: no installed backbone is like that. Did you mean 'vgg'? Families: "),
+        (
+            ["resnet18", "resnet50"],
+            "resnet18 resnet50: give one pattern, in quotes where the shell would make file names",
+        ),
         (["year=soon"], "year=soon: give a year, 2014, or the first and the last, 2014-2016."),
         (["max_params=few"], "max_params: expected float or null, got 'few'."),
         (["out=list.xls"], "out=list.xls: give a folder, or a file that ends in .csv, .json, .md."),

@@ -148,6 +148,9 @@ def test_configs_of_ones_own_are_found(tmp_path: Path, capsys: pytest.CaptureFix
         ("tlkit fit backbone=timm/convnext_tin", {"backbone=timm/convnext_tiny"}),
         ("tlkit fit data=fl", {"data=flowers"}),
         ("tlkit fit se", {"seed="}),
+        ("tlkit summary backbone=vg", {"backbone=vgg16"}),
+        ("tlkit summary ba", {"backbone=", "batch="}),
+        ("tlkit backbones pa", {"pattern="}),
     ],
 )
 def test_completion(

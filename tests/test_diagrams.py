@@ -1,5 +1,6 @@
 """Diagrams of networks: few boxes in a row, and labels that neither overlap nor are cut."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from math import prod
 
@@ -51,6 +52,15 @@ def test_branches_are_one_box(name: str, boxes: int) -> None:
     drawn = diagrams.blocks(summary_of(name).layers)
     assert len(drawn) == boxes
     assert "several layers" in {block.kind for block in drawn}
+
+
+def test_more_layers_than_boxes_are_joined() -> None:
+    layer = summary_of("tiny").layers[1]
+    many = [replace(layer, name=f"layer{row}", inputs=(row - 1,), stages=()) for row in range(100)]
+    drawn = diagrams.blocks([replace(row, stages=(row.name,)) for row in many])
+    assert len(drawn) == 28
+    assert drawn[0].name.startswith("layer0 to layer")
+    assert drawn[-1].name == "layer99"
 
 
 @pytest.mark.parametrize("name", ["timm/dla34", pytest.param("timm/nasnetalarge", marks=pytest.mark.full)])

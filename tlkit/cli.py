@@ -206,6 +206,8 @@ def _codes_words(words: list[str]) -> list[str]:
 def _pattern_words(words: list[str]) -> list[str]:
     """Let `tlkit backbones resnet*` mean pattern='resnet*': no expression of Hydra's."""
     spelled = [word if "=" in word or word.startswith("-") else f"pattern={word}" for word in words]
+    if sum(word.startswith("pattern=") for word in spelled) > 1:
+        raise UsageError(f"{' '.join(words)}: give one pattern, in quotes where the shell would make file names of it.")
     return [f"pattern='{word.removeprefix('pattern=')}'" if word.startswith("pattern=") else word for word in spelled]
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tlkit import results
+from tlkit.comparison.finished import find_runs
 from tlkit.ensembles.voting import VOTINGS, Voting
 from tlkit.errors import TlkitError, UsageError
 from tlkit.progress import progress
-from tlkit.runs import METRICS, MODEL, directory, find, short
+from tlkit.runs import MODEL, directory, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,13 +147,7 @@ def _found(asked: str | list[str]) -> list[Path]:
     Raises:
         UsageError: fewer than two.
     """
-    found: list[Path] = []
-    for name in [asked] if isinstance(asked, str) else asked:
-        folder = Path(name).expanduser()
-        below = sorted(path.parent for path in folder.glob(f"**/{METRICS}")) if folder.is_dir() else []
-        own = [path for path in below if "evaluations" not in path.relative_to(folder).parts]
-        found += own if own and folder not in own else [find(name)]
-    found = list(dict.fromkeys(found))
+    found = find_runs([asked] if isinstance(asked, str) else asked)
     if len(found) < 2:
         raise UsageError(f"runs={asked}: {len(found)} finished run; an ensemble takes two at least: runs=[RUN,RUN,…].")
     return found

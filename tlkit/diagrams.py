@@ -95,7 +95,7 @@ def blocks(layers: Sequence[Layer]) -> list[Block]:
     ways = [(names, _runs(names)) for names in keys]
     fitting = [way for way in ways if len(way[1]) <= _MOST] or ways[-1:]
     names, runs = next((way for way in fitting if _is_chain(layers, way[1])), fitting[0])
-    return _halved([_block([layers[row] for row in run], names[run[0]]) for run in runs])
+    return _joined([_block([layers[row] for row in run], names[run[0]]) for run in runs])
 
 
 def _runs(names: Sequence[str]) -> list[list[int]]:
@@ -109,7 +109,7 @@ def _is_chain(layers: Sequence[Layer], runs: Sequence[Sequence[int]]) -> bool:
     return all(sources & set(before) == {before[-1]} for before, sources in zip(runs, fed, strict=False))
 
 
-def _halved(found: list[Block]) -> list[Block]:
+def _joined(found: list[Block]) -> list[Block]:
     """Join neighbours with equal maps, then any, until there are few enough."""
     while len(found) > _MOST:
         rows = range(1, len(found))

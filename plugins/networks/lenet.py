@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from tlkit_plugins.networks.layers import Layers
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .layers import Layers
 
 # Table I: the maps of S2 that each map of C3 takes.
 TABLE_1 = (
@@ -82,7 +83,7 @@ class PartialConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a map for each selection."""
         kernels = torch.cat([self.weight, self.weight.new_zeros(1, 5, 5)])
-        laid_out = kernels.index_select(0, self.get_buffer("places")).unflatten(0, (-1, self.channels))
+        laid_out = kernels.index_select(0, self.get_buffer("places")).view(-1, self.channels, 5, 5)
         return functional.conv2d(x, laid_out, self.bias)
 
 

@@ -192,6 +192,23 @@ def test_functions_are_layers_too() -> None:
     assert measured.params == 600 + 8 + 7 + 170
 
 
+def test_what_arithmetic_does_not_know_has_no_field() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = nn.functional.interpolate(x.flatten(2).mT.mT.reshape(x.shape), scale_factor=2)
+            return nn.functional.max_pool2d(x, 2)
+
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), Odd())
+    layers = summarize(backbone_of(body, 4, (3, 10, 12))).layers[1:]
+    told = [(layer.kind, layer.output, layer.field) for layer in layers]
+    assert told[:3] == [
+        ("conv", (8, 10, 4), (3, 3)),
+        ("interpolate", (4, 16, 20), None),
+        ("max pool", (8, 10, 4), None),
+    ]
+    assert [layer.inputs for layer in layers[:3]] == [(0,), (1,), (2,)]
+
+
 def test_pads_before_a_convolution_are_its_padding() -> None:
     body = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, stride=2))
     (row,) = [layer for layer in summarize(backbone_of(body, 4, (3, 8, 8))).layers if layer.kind == "conv"]

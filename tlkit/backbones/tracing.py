@@ -31,7 +31,21 @@ _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention
 _SHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "reshape_as", "view_as", "ravel")
 _ORDERS = ("permute", "transpose", "t", "movedim", "swapaxes", "moveaxis", "swapdims")
 _PARTS = ("getitem", "chunk", "split", "unbind", "narrow", "select", "tensor_split", "split_with_sizes")
-_SAME = ("contiguous", "to", "float", "type_as", "type", "clone", "detach", "alias", "expand", "expand_as", "identity")
+# "get" is that of attributes: x.mT, x.data.
+_SAME = (
+    "get",
+    "contiguous",
+    "to",
+    "float",
+    "type_as",
+    "type",
+    "clone",
+    "detach",
+    "alias",
+    "expand",
+    "expand_as",
+    "identity",
+)
 _SILENT = frozenset((*_SHAPES, *_ORDERS, *_PARTS, *_SAME, "pad", "roll"))
 _KINDS = {
     "max_pool2d": "max pool",
@@ -133,7 +147,7 @@ class Tracer(TorchFunctionMode):
         before = self._counter.get_total_flops()
         result = func(*args, **kwargs)
         outputs = list(_tensors([result]))
-        if not outputs or func.__name__ == "__get__":
+        if not outputs:
             return result
         self._macs += (self._counter.get_total_flops() - before) // 2
         if inputs:
@@ -254,15 +268,29 @@ def _seen(
         return fields.reduced(first, dims, keepdim=len(after) == len(before))
     if name == "linear" or (name == "matmul" and len(traces) == 1):
         return fields.contracted(first, after[-1])
-    if name in _PRODUCTS:
+    if name in _SILENT:
+        return _viewed(name, args, kwargs, first, before, after)
+    if name in _PRODUCTS or (after not in shapes and name != "cat"):  # attention, interpolation
         return Seen(None, None)
-    if name in _SHAPES:
-        return fields.reshaped(first, after)
-    if name in _ORDERS:
-        return fields.permuted(first, _order(name, args, kwargs, len(before)))
-    if name in (*_PARTS, *_SAME, "pad"):
-        return fields.resized(first, before, after) if before != after else first
     return fields.merged([trace.seen for trace in traces], shapes, after)
+
+
+def _viewed(
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    seen: Seen,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+) -> Seen:
+    """Return what is known of the same values in another order or shape, or of a part of them."""
+    if name in _SHAPES:
+        return fields.reshaped(seen, after)
+    if name in _ORDERS:
+        return fields.permuted(seen, _order(name, args, kwargs, len(before)))
+    if before == after:
+        return seen
+    return Seen(None, seen.field) if name == "get" else fields.resized(seen, before, after)
 
 
 def _order(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -63,7 +63,7 @@ class Finished:
 def find_runs(words: Sequence[str]) -> list[Path]:
     """Return the runs that are named, and those below the folders that are named, each once.
 
-    Evaluations, which lie in the folders of runs, are none.
+    What lies inside a run is none: evaluations, and the copies that trackers keep.
 
     Raises:
         TlkitError: no finished run is there.
@@ -71,10 +71,7 @@ def find_runs(words: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for word in words:
         top = Path(word).expanduser()
-        if (top / runs.METRICS).is_file():
-            below = [top]
-        else:
-            below = sorted(path.parent for path in top.glob(f"**/{runs.METRICS}") if _is_run(path.parent))
+        below = [top] if (top / runs.METRICS).is_file() else sorted(_below(top))
         if not below:
             runs.find(word)  # says what is wrong with it
         if not all(map(_is_run, below)):
@@ -91,6 +88,14 @@ def finished(paths: Sequence[Path]) -> list[Finished]:
     """
     read = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
     return sorted(read, key=lambda run: (-run.measured["accuracy"], run.measured["log_loss"], run.name))
+
+
+def _below(top: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(top):
+        if runs.METRICS in names:
+            folders.clear()  # os.walk goes on with what is left of them
+            if _is_run(Path(folder)):
+                yield Path(folder)
 
 
 def _is_run(folder: Path) -> bool:

@@ -61,7 +61,8 @@ def leaderboard(names: Sequence[str], accuracy: ArrayLike, intervals: ArrayLike,
     for name in axes.get_yticklabels():
         name.set_parse_math(False)
     axes.set_ylim(len(x) - 0.4, -0.6)
-    axes.set_xticks([tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick < 1.0001])
+    left, right = axes.get_xlim()
+    axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= min(right, 1.0001)])
     axes.set(xlabel="accuracy on its held-out images, with 95 % interval")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
@@ -156,7 +157,7 @@ def _named_points(
     axes.set_xlim(*_around(np.log10(x), 0.3, 0.1, power=True))
     low, high = _around(y, 0.02, 0.12)
     axes.set_ylim(low, high)
-    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick < 1.0001])
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= min(high, 1.0001)])
     places = spread((y[: len(drawn)] - low) / (high - low), _LINE / (height - 1.2))
     for row, place in enumerate(places):
         name = axes.annotate(

@@ -115,7 +115,7 @@ class Logging:
             yield
         except Exception as err:
             place = self.folder.parent
-            log.warning("logger=%s: %s: %s. The run itself is not concerned: %s", name, type(err).__name__, err, place)
+            log.warning("warning: logger=%s: %s: %s. The run itself is whole: %s", name, type(err).__name__, err, place)
 
     def _title(self) -> str:
         return "/".join(self.folder.parent.parts[-3:])

@@ -89,7 +89,7 @@ def evidence(
                 )
                 for number, row in enumerate(some)
             ]
-            yield told, (f"Grad-CAM at {taken.name}", name), _caption(classifier)
+            yield told, (f"Grad-CAM at {taken.name}", name), _caption(classifier, name)
             advance(len(some))
 
 
@@ -101,12 +101,14 @@ def _others(probabilities: NDArray[np.floating], labels: Sequence[int] | None) -
     return np.where(ranking[:, 0] == labels, ranking[:, 1], labels)
 
 
-def _caption(classifier: Classifier) -> str:
+def _caption(classifier: Classifier, name: str) -> str:
     views: Any = classifier.recipe.get("views", 1)
     also = "" if views == 1 else " Probabilities are means over several views; the maps are of the plain one."
     head = type(classifier.head).__name__
+    is_guided = name.startswith("guided")
+    paper = "Guided backprop: Springenberg et al. 2015" if is_guided else "Plain saliency: Simonyan et al. 2014"
     return (
         f"Evidence for the score of a class ({head} on {' + '.join(classifier.taps)}), before the softmax. "
         "Grad-CAM: Selvaraju et al. 2017, each map in a scale of its own. "
-        f"Guided backprop: Springenberg et al. 2015, of the predicted class.{also}"
+        f"{paper}, of the predicted class.{also}"
     )
