@@ -139,5 +139,10 @@ def test_the_strategy(scans: Path, here: Path, capsys: pytest.CaptureFixture[str
         main(["fit", *words[:3], "hydra.run.dir=random", "strategy.backbones=[{name: resnet18, weights: null}]"]) == 1
     )
     assert "resnet18 has random weights" in capsys.readouterr().err
-    assert main(["fit", *words[:3], "hydra.run.dir=none", "strategy.backbones=[resnet19]"]) == 2
-    assert "resnet18" in capsys.readouterr().err
+    # Every name is looked at before the weights of any are loaded.
+    assert (
+        main(["fit", *words[:3], "hydra.run.dir=none", "strategy.backbones=[{name: tiny, weights: x},resnet19]"]) == 2
+    )
+    told = capsys.readouterr().err
+    assert "strategy.backbones: " in told
+    assert "resnet18" in told
