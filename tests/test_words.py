@@ -19,7 +19,7 @@ from tlkit.words import words
         ".5",
         "a,b",
         "runs/0-seed=1",
-        "it's \"x\"",
+        'it\'s "x"',
         "a\\",
         'a\\"b',
         "é",
@@ -34,7 +34,7 @@ from tlkit.words import words
         {"name": "vgg16", "weights": None, "sizes": [1, 2]},
     ],
 )
-def test_values_come_back_as_they_were(value: Any) -> None:
+def test_values_come_back_as_they_were(value: Any) -> None:  # noqa: ANN401
     for told in (value, [value, "b"]):
         (word,) = admit(shlex.split(words(strategy={"x": told})))
         assert OverridesParser.create().parse_override(word).value() == told

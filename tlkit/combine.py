@@ -152,7 +152,9 @@ def _found(asked: str | list[str]) -> list[Path]:
     """
     found = find_runs([asked] if isinstance(asked, str) else asked)
     if len(found) < 2:
-        raise UsageError(f"runs={asked}: {len(found)} finished run; an ensemble takes two at least: runs=[RUN,RUN,…].")
+        raise UsageError(
+            f"runs={asked}: {len(found)} finished run; an ensemble takes two at least: tlkit ensemble RUN RUN."
+        )
     return found
 
 

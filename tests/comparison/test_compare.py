@@ -184,6 +184,12 @@ def test_a_damaged_run_is_named(name: str, text: str, copied: Callable[..., Path
     (run / "metrics.json").write_text('{"accuracy": 1}')
     with pytest.raises(TlkitError, match="it lacks n, accuracy_interval"):
         read(run)
+    for odd in ({"training": [1]}, {"accuracy": "x"}, {"accuracy_interval": [1]}):
+        whole = copied(f"b{len(str(odd))}")
+        metrics = {**json.loads((whole / "metrics.json").read_text()), **odd}
+        (whole / "metrics.json").write_text(json.dumps(metrics))
+        with pytest.raises(TlkitError, match="not what a run writes"):
+            read(whole)
 
 
 def test_what_a_run_does_not_tell_is_left_open(

@@ -124,6 +124,8 @@ def _read(path: Path, name: str) -> Finished:
     training = metrics.get("training") or {}
     if missing := [key for key in MEASURED if key not in metrics]:
         raise TlkitError(f"{path / runs.METRICS}: it lacks {', '.join(missing)}. Copy the run again.")
+    if not isinstance(training, dict) or not all(map(_is_measured, (metrics[key] for key in MEASURED))):
+        raise TlkitError(f"{path / runs.METRICS}: not what a run writes. Copy the run again.")
     classes, answers = _answers(path / PREDICTIONS)
     spec, size = model.get("backbone") or {}, (model.get("preprocess") or {}).get("input_size")
     params, macs = _cost(json.dumps(spec, sort_keys=True), tuple(size)) if spec and size else (None, None)
@@ -144,6 +146,13 @@ def _read(path: Path, name: str) -> Finished:
         place=json.dumps(images, sort_keys=True) if images else "",
         answers=answers,
     )
+
+
+def _is_measured(value: object) -> bool:
+    """Tell whether this is a number, or the two ends of an interval."""
+    if isinstance(value, list):
+        return len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    return isinstance(value, int | float)
 
 
 def _json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
