@@ -146,7 +146,7 @@ def _understood(command: str, words: list[str]) -> list[str]:
     words = _codes_words(words) if command == "codes" else words
     words = _pattern_words(words) if command == "backbones" else words
     words = [word.removeprefix("data.") for word in words] if command == "summary" else words
-    words = _compare_words(words) if command == "compare" else words
+    words = _run_words(words) if command in ("compare", "ensemble") else words
     words = _resuming(words) if command == "fit" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
@@ -211,10 +211,10 @@ def _pattern_words(words: list[str]) -> list[str]:
     return [f"pattern='{word.removeprefix('pattern=')}'" if word.startswith("pattern=") else word for word in spelled]
 
 
-def _compare_words(words: list[str]) -> list[str]:
+def _run_words(words: list[str]) -> list[str]:
     """Let `tlkit compare RUN FOLDER` mean runs=[RUN,FOLDER]; folders of sweeps have equals signs in their names.
 
-    >>> _compare_words(["runs/0-seed=1", "mine", "out=x", "--cfg", "job"])
+    >>> _run_words(["runs/0-seed=1", "mine", "out=x", "--cfg", "job"])
     ["runs=['runs/0-seed=1','mine']", 'out=x', '--cfg', 'job']
     """
     from tlkit.config import quoted

@@ -20,6 +20,7 @@ from tlkit.backbones import Backbone
 from tlkit.cli import main
 from tlkit.codes import CodesStore
 from tlkit.data import ImageData, prepare
+from tlkit.reports import maps
 from tlkit.strategies import Resources
 from tlkit.strategies.linear_probe import linear_probe
 from tlkit.workflow import Run
@@ -245,3 +246,23 @@ def test_in_a_browser_nothing_runs_and_nothing_sticks_out(run: Run, tmp_path: Pa
         assert seen["scripts"] == seen["broken"] == 0
         assert seen["images"] > 20
         assert seen["width"] <= seen["inner"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_a_few_images_are_laid_out_too(n: int) -> None:
+    codes = np.random.default_rng(1).normal(size=(n, 4))
+    assert {points.shape for _, points in maps([codes, codes], seed=0).values()} == {(n, 2)}
+    assert {points.shape for _, points in maps([np.ones((n, 4))], seed=0).values()} == {(n, 2)}
+
+
+def test_a_run_that_held_out_one_image(tmp_path: Path) -> None:
+    for split, label, number in [("test", "a", 9), *(("train", label, n) for label in "ab" for n in range(4))]:
+        path = tmp_path / "data" / split / label / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shade = 20 * number + (100 if label == "a" else 0)
+        Image.new("RGB", (16, 16), (shade, shade, 255 - shade)).save(path)
+    fitted = tlkit.fit(
+        tmp_path / "run", data={"name": "folder", "root": str(tmp_path / "data")}, strategy="linear_probe"
+    )
+    assert fitted.metrics["n"] == 1
+    assert fitted.report.is_file()

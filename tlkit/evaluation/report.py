@@ -42,8 +42,9 @@ def made(classifier: Classifier | Ensemble) -> str:
 
     training = classifier.training
     if not isinstance(classifier, Classifier):
-        fitted = f", fitted on {training['learned_from']:,} images" if training["learned_from"] else ""
-        return f"ensemble of {len(training['members'])}, {training['voting']} vote{fitted}"
+        images = training.get("learned_from")
+        fitted = f", fitted on {images:,} images" if images and isinstance(images, int) else ""
+        return f"ensemble of {len(classifier.members)}, {classifier.voting} vote{fitted}"
     return f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}"
 
 
