@@ -113,8 +113,8 @@ def misfits(
     accepted = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in sorted(settings.keys() - accepted.keys()) if not accepts_any else []:
-        known = hint(name) if hint else ""
-        known = known or f"{did_you_mean(name, accepted)} Settings: {some(accepted, 12) or 'none'}."
+        elsewhere = hint(name) if hint else ""
+        known = did_you_mean(name, accepted) + (elsewhere or f" Settings: {some(accepted, 12) or 'none'}.")
         yield f"{name}: no such setting.{known}"
     hints = {name: hint for target in functions for name, hint in _hints(target).items()}
     for name, parameter in accepted.items():
