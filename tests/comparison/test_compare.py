@@ -184,8 +184,8 @@ def test_a_damaged_run_is_named(name: str, text: str, copied: Callable[..., Path
     (run / "metrics.json").write_text('{"accuracy": 1}')
     with pytest.raises(TlkitError, match="it lacks n, accuracy_interval"):
         read(run)
-    for odd in ({"training": [1]}, {"accuracy": "x"}, {"accuracy_interval": [1]}):
-        whole = copied(f"b{len(str(odd))}")
+    for number, odd in enumerate([{"training": [1]}, {"accuracy": "x"}, {"accuracy_interval": [1]}]):
+        whole = copied(f"b{number}")
         metrics = {**json.loads((whole / "metrics.json").read_text()), **odd}
         (whole / "metrics.json").write_text(json.dumps(metrics))
         with pytest.raises(TlkitError, match="not what a run writes"):
