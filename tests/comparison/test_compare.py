@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,8 +185,9 @@ def test_a_damaged_run_is_named(name: str, text: str, copied: Callable[..., Path
     (run / "metrics.json").write_text('{"accuracy": 1}')
     with pytest.raises(TlkitError, match="it lacks n, accuracy_interval"):
         read(run)
-    for odd in ({"training": [1]}, {"accuracy": "x"}, {"accuracy_interval": [1]}):
-        whole = copied(f"b{len(str(odd))}")
+    odd_ones: list[dict[str, Any]] = [{"training": [1]}, {"accuracy": "x"}, {"accuracy_interval": [1]}]
+    for number, odd in enumerate(odd_ones):
+        whole = copied(f"b{number}")
         metrics = {**json.loads((whole / "metrics.json").read_text()), **odd}
         (whole / "metrics.json").write_text(json.dumps(metrics))
         with pytest.raises(TlkitError, match="not what a run writes"):

@@ -159,7 +159,7 @@ def test_a_projection_reaches_no_farther_than_the_receptive_field() -> None:
     backbone = from_module(Small(), name="s", preprocess=GREY, weights=None, spec={}, taps={"map": "features.5"})
     tap = backbone.tap("map")
     found = project(backbone.module, torch.randn(4, 3, 32, 32), tap, channel=2)
-    boxes = receptive_fields(backbone.module, tap, (3, 32, 32), found.positions.tolist())
+    boxes = receptive_fields(backbone.module, tap, 2, (3, 32, 32), found.positions.tolist())
     for signal, (top, left, bottom, right) in zip(found.signals, boxes, strict=True):
         assert np.abs(signal[:, top:bottom, left:right]).sum() == pytest.approx(np.abs(signal).sum())
 
@@ -167,7 +167,7 @@ def test_a_projection_reaches_no_farther_than_the_receptive_field() -> None:
 def test_receptive_fields_by_arithmetic() -> None:
     """5x5/2 (padding 1), 2x2/2, 3x3 see 5 + 2 + 2 * 4 = 15 pixels, 4 pixels apart."""
     backbone = from_module(Small(), name="s", preprocess=GREY, weights=None, spec={}, taps={"map": "features.4"})
-    boxes = receptive_fields(backbone.module, backbone.tap("map"), (3, 32, 32), [0, 7 * 3 + 4])
+    boxes = receptive_fields(backbone.module, backbone.tap("map"), 0, (3, 32, 32), [0, 7 * 3 + 4])
     assert boxes == [(0, 0, 10, 10), (7, 11, 22, 26)]
 
 
@@ -183,16 +183,32 @@ def test_vgg16_sees_what_is_published() -> None:
         side = 224 // stride
         middle = (side // 2) * side + side // 2
         top, left, bottom, right = receptive_fields(
-            module, Tap("x", f"features.{place}", 8, stride, "NCHW"), (3, 224, 224), [middle]
+            module, Tap("x", f"features.{place}", 8, stride, "NCHW"), 0, (3, 224, 224), [middle]
         )[0]
         assert bottom - top == right - left
         sizes.append(bottom - top)
     assert sizes == [6, 16, 44, 100, 212]
 
 
+def test_maps_side_by_side_see_different_parts() -> None:
+    """SqueezeNet's fire module: 64 maps by 1x1 convolutions see 7 pixels, 64 by 3x3 see 15, as its summary says."""
+    from tlkit import registry
+    from tlkit.backbones.summary import summarize
+
+    backbone = registry.build("backbone", {"name": "squeezenet1_1", "weights": None})
+    tap = backbone.tap("fire2")
+    sizes = []
+    for channel in (0, 63, 64, 127):
+        ((top, left, bottom, right),) = receptive_fields(backbone.module, tap, channel, (3, 224, 224), [28 * 55 + 28])
+        assert bottom - top == right - left
+        sizes.append(bottom - top)
+    assert sizes == [7, 7, 15, 15]
+    assert [layer.field for layer in summarize(backbone).layers if "fire2" in layer.taps] == [(15, 15)]
+
+
 def test_a_map_without_channels_in_front_sees_everything() -> None:
     tap = Tap("x", "", 4, 4, "NLC")
-    assert receptive_fields(nn.Linear(1, 1), tap, (3, 8, 9), [5]) == [(0, 0, 8, 9)]
+    assert receptive_fields(nn.Linear(1, 1), tap, 0, (3, 8, 9), [5]) == [(0, 0, 8, 9)]
 
 
 def test_the_strongest_of_many() -> None:

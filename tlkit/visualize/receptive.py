@@ -85,16 +85,19 @@ def _averages(
 
 
 def receptive_fields(
-    module: nn.Module, tap: Tap, input_size: tuple[int, int, int], positions: Sequence[int]
+    module: nn.Module, tap: Tap, channel: int, input_size: tuple[int, int, int], positions: Sequence[int]
 ) -> list[Box]:
     """Return what units of a map can see of the input, cut off at its border.
+
+    Maps of one tap may differ: those that a concatenation puts side by side come by different ways.
 
     A map with other dimensions than channels, height and width, and one behind something global such as a
     squeeze-and-excitation gate, sees all of it. That normalisations see whole maps is passed over.
 
     Args:
         module: The network.
-        tap: The map.
+        tap: Where the map is.
+        channel: Its number.
         input_size: Channels, height, width.
         positions: Of the units in the map, counted row by row.
     """
@@ -104,9 +107,9 @@ def receptive_fields(
     boxes: dict[int, Box] = {}
     with evaluating(module), torch.enable_grad(), _Reach():
         image = torch.ones(1, *input_size, dtype=torch.float64, requires_grad=True, device=_device(module))
-        maps = _first_map(module, tap, image)
+        units = _units(module, tap, channel, image)
         for position in dict.fromkeys(positions):
-            (signal,) = torch.autograd.grad(maps[position], image, retain_graph=True)
+            (signal,) = torch.autograd.grad(units[position], image, retain_graph=True)
             boxes[position] = _box(signal[0].abs().sum(0) > 0)
     return [boxes[position] for position in positions]
 
@@ -115,10 +118,10 @@ def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def _first_map(module: nn.Module, tap: Tap, image: Tensor) -> Tensor:
-    """Return the first map, flat; in float64, unlike codes."""
+def _units(module: nn.Module, tap: Tap, channel: int, image: Tensor) -> Tensor:
+    """Return a map, flat; in float64, unlike codes."""
     codes = activations(module, image, [tap], "flatten")[tap.name]
-    return codes.reshape(tap.channels, -1)[0]
+    return codes.reshape(tap.channels, -1)[channel]
 
 
 def _box(seen: Tensor) -> Box:

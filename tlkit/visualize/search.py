@@ -87,7 +87,7 @@ def project_maps(
             pixels = np.stack([network.preprocess.pixels(decode(images[int(row)])) for row in seen])
             batch = network.preprocess.normalise(torch.from_numpy(pixels).to(device))
             result = project(module, batch, chosen, number)
-            boxes = receptive_fields(module, chosen, network.preprocess.input_size, result.positions.tolist())
+            boxes = receptive_fields(module, chosen, number, network.preprocess.input_size, result.positions.tolist())
             panels.append(_panel(number, pixels, result, boxes))
             units += _units(number, seen, result, boxes)
             remarks |= dict.fromkeys(result.remarks)
