@@ -4,6 +4,8 @@ As published its halves were on two GPUs (`alexnet_2gpu`); lecture notes draw it
 published weights (`alexnet`) is that of a later paper, with fewer maps and without response normalisation.
 """
 
+from tlkit_plugins.preprocessing import imagenet
+
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_network
 
 RECIPE = Recipe(
@@ -43,14 +45,13 @@ def alexnet(*, weights: str | None = "pretrained") -> Backbone:
         weights: "pretrained" (torchvision's), a .safetensors file with torchvision's names, or None for random ones.
     """
     from tlkit_plugins.networks.alexnet import TorchvisionAlexNet
-    from tlkit_plugins.networks.imagenet import photographs
 
     return from_network(
         TorchvisionAlexNet(),
         name="alexnet",
         weights=weights,
         published="alexnet",
-        preprocess=photographs(224),
+        preprocess=imagenet(224),
         taps={
             "conv1": "features.1",
             "pool1": "features.2",
@@ -125,13 +126,12 @@ def alexnet_1gpu(*, input_size: int = 227, weights: str | None = None) -> Backbo
 
 def _as_published(name: str, input_size: int, weights: str | None, halves: int) -> Backbone:
     from tlkit_plugins.networks.alexnet import alexnet_2012
-    from tlkit_plugins.networks.imagenet import photographs
 
     return from_network(
         alexnet_2012(name, input_size, halves),
         name=name,
         weights=weights,
-        preprocess=photographs(input_size),
+        preprocess=imagenet(input_size),
         spec={"input_size": input_size},
         taps=_TAPS,
     )

@@ -7,6 +7,8 @@ network of the paper, without published weights.
 
 from dataclasses import replace
 
+from tlkit_plugins.preprocessing import imagenet
+
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_network
 
 RECIPE = Recipe(
@@ -84,12 +86,10 @@ def googlenet_5x5(*, weights: str | None = None) -> Backbone:
     """
     from tlkit_plugins.networks.googlenet import GoogLeNet
 
-    from tlkit.data import Preprocess
-
     return from_network(
         GoogLeNet(),
         name="googlenet_5x5",
         weights=weights,
-        preprocess=Preprocess((3, 224, 224), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875),
+        preprocess=imagenet(),
         taps={"conv1": "conv1", "conv2": "conv2", **{name: name for name in MODULES}},
     )

@@ -8,7 +8,7 @@ from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, fro
         family="lenet",
         input_size=(1, 32, 32),
         params=60_000,
-        macs=325_680,
+        macs=415_680,  # of them 90,000 with zeros, see PartialConvolution
         # The paper's rate is divided by the curvature of each weight, so it says nothing about that of plain SGD.
         recipe=Recipe(
             optimizer="sgd",
@@ -32,9 +32,9 @@ from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, fro
 def lenet5(*, weights: str | None = None) -> Backbone:
     """LeNet-5, for grey digits of 32x32 pixels; codes of length 84 ("pool", which is F6). No weights are published.
 
-    Light strokes on a dark ground, as in MNIST. Images become 28x28 pixels with a border of 2, and black and white are
-    -0.1 and 1.175, as in the paper. Its ten outputs are minus the squared distances of F6 from pictures of the digits,
-    so that the largest wins; these pictures are not learned, and drawn anew.
+    Light strokes on a dark ground, with a margin, as in MNIST; black and white are -0.1 and 1.175, as in the paper.
+    Its ten outputs are minus the squared distances of F6 from pictures of the digits, so that the largest wins; these
+    pictures are not learned, and drawn anew.
 
     Args:
         weights: a .safetensors file, or None for random ones.
@@ -48,7 +48,7 @@ def lenet5(*, weights: str | None = None) -> Backbone:
         name="lenet5",
         weights=weights,
         preprocess=Preprocess(
-            input_size=(1, 32, 32), interpolation="bilinear", mean=(0.1 / 1.275,), std=(1 / 1.275,), crop_pct=32 / 28
+            input_size=(1, 32, 32), interpolation="bilinear", mean=(0.1 / 1.275,), std=(1 / 1.275,), crop_pct=1.0
         ),
         taps={layer: f"{layer}_squashed" for layer in ("c1", "s2", "c3", "s4", "c5", "f6")},
     )

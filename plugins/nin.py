@@ -1,5 +1,7 @@
 """Network in Network (Lin, Chen and Yan 2014): perceptrons as filters, and no fully connected layer at the end."""
 
+from tlkit_plugins.preprocessing import imagenet
+
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_network
 
 RECIPE = Recipe(
@@ -38,14 +40,13 @@ def nin(*, weights: str | None = None) -> Backbone:
     Args:
         weights: a .safetensors file, or None for random ones.
     """
-    from tlkit_plugins.networks.imagenet import photographs
     from tlkit_plugins.networks.nin import nin_imagenet
 
     return from_network(
         nin_imagenet(),
         name="nin",
         weights=weights,
-        preprocess=photographs(224),
+        preprocess=imagenet(224),
         taps=_taps("mlpconv1", "pool1", "mlpconv2", "pool2", "mlpconv3", "pool3"),
     )
 

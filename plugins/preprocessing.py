@@ -1,4 +1,4 @@
-"""From images to the input of networks that nobody has published weights for."""
+"""From images to the input of networks that timm does not have."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ if TYPE_CHECKING:
     from tlkit.data import Preprocess
 
 
-def imagenet() -> Preprocess:
-    """Return the usual one for 224 x 224 pixels: the middle of an image of 256, less the mean of ImageNet's colours."""
+def imagenet(size: int = 224) -> Preprocess:
+    """Return torchvision's way from an image to `size` x `size` pixels: the middle seven eighths, mean 0, variance 1.
+
+    Papers before 2015 subtract the mean and leave pixels as large as they are; weights that are drawn for inputs of
+    variance 1 are then drawn wrongly.
+    """
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     from tlkit.data import Preprocess
 
-    return Preprocess((3, 224, 224), "bilinear", IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, crop_pct=0.875)
+    return Preprocess((3, size, size), "bilinear", IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, crop_pct=0.875)
 
 
 def cifar() -> Preprocess:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from tlkit_plugins.preprocessing import imagenet
+
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_network
 
 # The rate and its schedule are the paper's; the other numbers those of the solver that the authors published with it.
@@ -15,14 +17,12 @@ _FIRES = {"1_0": (3, 4, 5, 7, 8, 9, 10, 12), "1_1": (3, 4, 6, 7, 9, 10, 11, 12)}
 def _build(version: Literal["1_0", "1_1"], weights: str | None) -> Backbone:
     from tlkit_plugins.networks.squeezenet import SqueezeNet
 
-    from tlkit.data import Preprocess
-
     name = f"squeezenet{version}"
     return from_network(
         SqueezeNet(version),
         name=name,
         weights=weights,
-        preprocess=Preprocess((3, 224, 224), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875),
+        preprocess=imagenet(),
         published=name,
         taps={
             "conv1": "features.1",

@@ -4,6 +4,8 @@ The paper's table 1 calls the networks A (`vgg11`), A-LRN (`vgg11_lrn`), B (`vgg
 (`vgg19`). The forms with BatchNorm are torchvision's.
 """
 
+from tlkit_plugins.preprocessing import imagenet
+
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_network, from_timm
 
 RECIPE = Recipe(
@@ -183,7 +185,6 @@ def _taps(name: str) -> dict[str, str]:
 
 
 def _ours(name: str, input_size: int, weights: str | None) -> Backbone:
-    from tlkit_plugins.networks.imagenet import photographs
     from tlkit_plugins.networks.vgg import vgg_2014
 
     pools = [f"pool{block}" for block in range(1, 6)]
@@ -191,7 +192,7 @@ def _ours(name: str, input_size: int, weights: str | None) -> Backbone:
         vgg_2014(name, input_size),
         name=name,
         weights=weights,
-        preprocess=photographs(input_size),
+        preprocess=imagenet(input_size),
         spec={"input_size": input_size},
         taps={**{pool: pool for pool in pools}, "fc6": "relu6", "fc7": "relu7"},
     )

@@ -3,6 +3,8 @@
 7x7 filters with stride 2 in the first layer, where AlexNet's 11x11 with stride 4 left dead filters and aliasing.
 """
 
+from tlkit_plugins.preprocessing import imagenet
+
 from tlkit.backbones import Backbone, Recipe, Record, Reference, documented, from_network
 
 RECIPE = Recipe(
@@ -57,14 +59,13 @@ def zfnet_512(*, input_size: int = 224, weights: str | None = None) -> Backbone:
 
 
 def _zfnet(name: str, input_size: int, weights: str | None, widths: tuple[int, int, int]) -> Backbone:
-    from tlkit_plugins.networks.imagenet import photographs
     from tlkit_plugins.networks.zfnet import zfnet_2013
 
     return from_network(
         zfnet_2013(name, input_size, widths),
         name=name,
         weights=weights,
-        preprocess=photographs(input_size),
+        preprocess=imagenet(input_size),
         spec={"input_size": input_size},
         taps=_TAPS,
     )

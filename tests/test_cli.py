@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlkit.cli import COMMANDS, _codes_words, _compare_words, main
+from tlkit.cli import COMMANDS, _codes_words, _run_words, main
 
 CLI = [sys.executable, "-m", "tlkit"]
 
@@ -148,6 +148,9 @@ def test_configs_of_ones_own_are_found(tmp_path: Path, capsys: pytest.CaptureFix
         ("tlkit fit backbone=timm/convnext_tin", {"backbone=timm/convnext_tiny"}),
         ("tlkit fit data=fl", {"data=flowers"}),
         ("tlkit fit se", {"seed="}),
+        ("tlkit summary backbone=vg", {"backbone=vgg16"}),
+        ("tlkit summary ba", {"backbone=", "batch="}),
+        ("tlkit backbones pa", {"pattern="}),
     ],
 )
 def test_completion(
@@ -215,15 +218,15 @@ def test_ids_of_codes_are_no_numbers(typed: list[str], meant: list[str]) -> None
 def test_runs_to_compare_are_named_by_words(name: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    word, *rest = _compare_words([name, "out=x", "-p", "runs", "other", "hydra/help=y"])
+    word, *rest = _run_words([name, "out=x", "-p", "runs", "other", "hydra/help=y"])
     assert OverridesParser.create().parse_override(word).value() == [name, "other"]
     assert rest == ["out=x", "-p", "runs", "hydra/help=y"]
 
 
 def test_a_folder_is_a_run_whatever_it_is_called() -> None:
-    assert _compare_words(["seed=1"]) == ["seed=1"]
+    assert _run_words(["seed=1"]) == ["seed=1"]
     Path("seed=1").mkdir()
-    assert _compare_words(["seed=1"]) == ["runs=['seed=1']"]
+    assert _run_words(["seed=1"]) == ["runs=['seed=1']"]
 
 
 def test_codes_are_listed_checked_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

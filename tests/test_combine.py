@@ -11,7 +11,8 @@ from PIL import Image
 
 import tlkit
 from tlkit.cli import main
-from tlkit.ensembles import Ensemble
+from tlkit.comparison import finished, groups
+from tlkit.ensembles.ensemble import Ensemble
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,25 @@ def test_runs_that_held_out_other_images(
     assert "two does not know the classes digit 2, which others know" in capsys.readouterr().err
 
 
+def test_images_of_one_name_from_several_places_are_told(
+    members: Path, scans: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(members / "first"), str(members / "second")]
+    one = tlkit.ensemble(runs, here / "one")
+    data = [json.loads((path / "data.json").read_text()) for path in (one.path, members / "first")]
+    assert [record["name"] for record in data] == ["folder", "folder"]
+    assert data[0]["source"]["root"] == data[1]["source"]["root"]
+    shutil.copytree(scans, here / "copy")
+    tlkit.fit(here / "other", data={"name": "folder", "root": "copy"}, strategy={"name": "linear_probe"})
+    capsys.readouterr()
+    assert main(["ensemble", str(members / "first"), "other", "hydra.run.dir=two"]) == 0
+    told = capsys.readouterr().err + Path("two/log.txt").read_text()
+    assert "several places" in told
+    assert str(here / "copy") in told
+    assert not Path("two/data.json").exists()
+    assert [len(group) for group in groups(finished([one.path, here / "two"]))] == [2]  # the same names and labels
+
+
 def test_the_strategy(scans: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["strategy=ensemble", "data=folder", f"data.root={scans}", "hydra.run.dir=out"]
     assert main(["fit", *words]) == 2
@@ -119,5 +139,10 @@ def test_the_strategy(scans: Path, here: Path, capsys: pytest.CaptureFixture[str
         main(["fit", *words[:3], "hydra.run.dir=random", "strategy.backbones=[{name: resnet18, weights: null}]"]) == 1
     )
     assert "resnet18 has random weights" in capsys.readouterr().err
-    assert main(["fit", *words[:3], "hydra.run.dir=none", "strategy.backbones=[resnet19]"]) == 2
-    assert "resnet18" in capsys.readouterr().err
+    # Every name is looked at before the weights of any are loaded.
+    assert (
+        main(["fit", *words[:3], "hydra.run.dir=none", "strategy.backbones=[{name: tiny, weights: x},resnet19]"]) == 2
+    )
+    told = capsys.readouterr().err
+    assert "strategy.backbones: " in told
+    assert "resnet18" in told

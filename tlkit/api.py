@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlkit.classifier import Classifier
-from tlkit.ensembles import Ensemble, load_classifier
+from tlkit.ensembles.ensemble import Ensemble, load_classifier
 from tlkit.runs import MODEL, find
 from tlkit.workflow import Run
 

@@ -171,7 +171,8 @@ def show(found: Sequence[Listed], console: Console | None = None) -> None:
 
 
 def _weights(row: dict[str, Any]) -> str:
-    return row["weights"] or ("none published" if row["year"] else (row["note"] and "BROKEN") or "-")
+    missing = "BROKEN" if row["note"] else "none published" if row["year"] else "-"
+    return row["weights"] or missing
 
 
 def write(found: Sequence[Listed], out: Path) -> list[Path]:

@@ -136,7 +136,7 @@ def label(
     radii: NDArray[np.float64],
     avoid: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write names beside points: none over another or the border and, where there is room, over a point or a line.
+    """Write names beside points: none over another or the border, and where there is room none over a point or a line.
 
     Args:
         axes: of a figure that is otherwise complete: what it shows must not move any more.
@@ -154,10 +154,11 @@ def label(
     figure.set_layout_engine("none")  # what was laid out stays
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     scale = figure.dpi / 72
-    frame = axes.get_window_extent(renderer).extents
+    frame = np.array(axes.get_window_extent(renderer).extents)
     centres, reach = axes.transData.transform(points), radii * scale
     legend = axes.get_legend()
-    written = [artist.get_window_extent(renderer).extents for artist in (*axes.texts, *([legend] if legend else []))]
+    artists = (*axes.texts, *([legend] if legend else []))
+    written = [np.array(artist.get_window_extent(renderer).extents) for artist in artists]
     bubbles = np.column_stack([centres - 0.75 * reach[:, None], centres + 0.75 * reach[:, None]])
     lines = [np.empty((0, 4)) if avoid is None else _dots(axes.transData.transform(avoid))]
     for row in np.argsort(-centres[:, 1], kind="stable"):
@@ -223,5 +224,6 @@ def _dots(places: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1)
-    return found
+    """Tell which of some boxes (n, 4) a box (4,) overlaps."""
+    apart = (box[:2] >= others[:, 2:]) | (others[:, :2] >= box[2:])
+    return ~np.asarray(apart.any(axis=1))

@@ -146,7 +146,7 @@ def _understood(command: str, words: list[str]) -> list[str]:
     words = _codes_words(words) if command == "codes" else words
     words = _pattern_words(words) if command == "backbones" else words
     words = [word.removeprefix("data.") for word in words] if command == "summary" else words
-    words = _compare_words(words) if command == "compare" else words
+    words = _run_words(words) if command in ("compare", "ensemble") else words
     words = _resuming(words) if command == "fit" else words
     if ranks.launched():  # the first rank's run directory and log are everybody's
         words = [*words, "hydra.run.dir=.", "hydra/job_logging=tlkit_console", "hydra.job_logging.root.level=WARNING"]
@@ -206,13 +206,15 @@ def _codes_words(words: list[str]) -> list[str]:
 def _pattern_words(words: list[str]) -> list[str]:
     """Let `tlkit backbones resnet*` mean pattern='resnet*': no expression of Hydra's."""
     spelled = [word if "=" in word or word.startswith("-") else f"pattern={word}" for word in words]
+    if sum(word.startswith("pattern=") for word in spelled) > 1:
+        raise UsageError(f"{' '.join(words)}: give one pattern, in quotes where the shell would make file names of it.")
     return [f"pattern='{word.removeprefix('pattern=')}'" if word.startswith("pattern=") else word for word in spelled]
 
 
-def _compare_words(words: list[str]) -> list[str]:
+def _run_words(words: list[str]) -> list[str]:
     """Let `tlkit compare RUN FOLDER` mean runs=[RUN,FOLDER]; folders of sweeps have equals signs in their names.
 
-    >>> _compare_words(["runs/0-seed=1", "mine", "out=x", "--cfg", "job"])
+    >>> _run_words(["runs/0-seed=1", "mine", "out=x", "--cfg", "job"])
     ["runs=['runs/0-seed=1','mine']", 'out=x', '--cfg', 'job']
     """
     from tlkit.config import quoted
@@ -312,19 +314,45 @@ def _report(command: str, action: Callable[[], None]) -> int:
     except SystemExit as end:  # Hydra and argparse end so after --help and the like
         return int(end.code or 0)
     except (KeyboardInterrupt, Terminated) as end:
-        what = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
-        return INTERRUPTED if isinstance(end, KeyboardInterrupt) else Terminated.exit_code
+        return _stopped(command, end)
     except BrokenPipeError:
         raise
     except Exception as err:
+        if end := _stop_behind(err):
+            return _stopped(command, end)
         code, message = _explain(err)
         if message is None or traceback_wanted:
             raise
         print(f"tlkit {command}: {message}", file=sys.stderr)
         return code
     return 0
+
+
+def _stopped(command: str, end: BaseException) -> int:
+    what = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
+    return INTERRUPTED if isinstance(end, KeyboardInterrupt) else Terminated.exit_code
+
+
+def _stop_behind(err: BaseException) -> BaseException | None:
+    """Return the Ctrl-C or SIGTERM that an error comes of: torch's writer of files fails if it is stopped halfway.
+
+    >>> try:
+    ...     try:
+    ...         raise KeyboardInterrupt
+    ...     finally:
+    ...         raise RuntimeError
+    ... except RuntimeError as err:
+    ...     print(repr(_stop_behind(err)))
+    KeyboardInterrupt()
+    """
+    end = err.__context__
+    while end is not None and not isinstance(end, KeyboardInterrupt | Terminated):
+        end = end.__context__
+    for note in getattr(err, "__notes__", []) if end else []:
+        end.add_note(note)  # type: ignore[union-attr]
+    return end
 
 
 def _explain(err: Exception) -> tuple[int, str | None]:

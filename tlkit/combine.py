@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tlkit import results
+from tlkit import files, results
+from tlkit.comparison.finished import DATA, find_runs, origin
 from tlkit.ensembles.voting import VOTINGS, Voting
-from tlkit.errors import TlkitError, UsageError
+from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
-from tlkit.runs import METRICS, MODEL, directory, find, short
+from tlkit.runs import MODEL, directory, short
+from tlkit.words import words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
     from tlkit.classifier import Unseen
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
-    from tlkit.ensembles.ensemble import Member
+    from tlkit.ensembles.ensemble import Ensemble, Member
 
     Matrix = NDArray[np.float64]
     Labels = NDArray[np.int64]
@@ -70,6 +71,8 @@ def ensemble(
         metrics, predictions = judged(made, held_out, store, seed)
         metrics |= {"passes": store.passes, "training": made.training}
         made.save(out / MODEL)
+        if shared := _origin(folders, names):
+            files.write_json(out / DATA, shared)
         results.write_members(out, metrics["members"])
         shown = Shown(made, results.spelled("ensemble", record), time.perf_counter() - started)
         results.write_results(out, metrics, predictions, shown)
@@ -95,14 +98,14 @@ def judged(
     from tlkit.evaluation.votes import votes_table
 
     said = [(member.classes, rows) for member, rows in zip(made.members, held_out, strict=True)]
-    files, labels, each = together(made.classes, said)
-    if not files:
+    shared, labels, each = together(made.classes, said)
+    if not shared:
         raise TlkitError(
             "no image was held out by all of the members, so nothing tells what the ensemble is worth. Give all of "
             "them the same data and seed; or, for networks of different seeds, data.split_seed=1."
         )
-    if len(files) < max(len(rows.files) for rows in held_out):
-        log.warning("judged on the %d images that all members held out", len(files))
+    if len(shared) < max(len(rows.files) for rows in held_out):
+        log.warning("judged on the %d images that all members held out", len(shared))
     whole = made.vote(each)
     without = partial(made.vote_without, each)
     rows = votes_table(made.names, each, whole, without, labels, made.classes, seed)
@@ -116,7 +119,7 @@ def judged(
         "members": rows,
         "other_votes": _other_votes(made, each, labels, seed),
     }
-    predictions = predictions_table(made.classes, whole, {}, files)
+    predictions = predictions_table(made.classes, whole, {}, shared)
     predictions.insert(1, "label", [made.classes[label] for label in labels])
     return metrics, predictions.drop(columns="error")
 
@@ -147,15 +150,11 @@ def _found(asked: str | list[str]) -> list[Path]:
     Raises:
         UsageError: fewer than two.
     """
-    found: list[Path] = []
-    for name in [asked] if isinstance(asked, str) else asked:
-        folder = Path(name).expanduser()
-        below = sorted(path.parent for path in folder.glob(f"**/{METRICS}")) if folder.is_dir() else []
-        own = [path for path in below if "evaluations" not in path.relative_to(folder).parts]
-        found += own if own and folder not in own else [find(name)]
-    found = list(dict.fromkeys(found))
+    found = find_runs([asked] if isinstance(asked, str) else asked)
     if len(found) < 2:
-        raise UsageError(f"runs={asked}: {len(found)} finished run; an ensemble takes two at least: runs=[RUN,RUN,…].")
+        raise UsageError(
+            f"runs={asked}: {len(found)} finished run; an ensemble takes two at least: tlkit ensemble RUN RUN."
+        )
     return found
 
 
@@ -168,8 +167,23 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return ["/".join(own[shared:]) for own in parts]
 
 
+def _origin(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Any] | None:
+    """Return where the images of all runs came from; warn of several places, for images go together by their names."""
+    origins = [origin(folder) for folder in folders]
+    known = [(name, found) for name, found in zip(names, origins, strict=True) if found]
+    if any(found != known[0][1] for _, found in known):
+        places = some(f"{name} {words(data={'name': found['name'], **found['source']})}" for name, found in known)
+        log.warning(
+            "warning: the images of the members come from several places, and those of one name are taken for the "
+            "same image: %s",
+            places,
+        )
+        return None
+    return origins[0] if len(known) == len(origins) else None
+
+
 def _member(folder: Path) -> Member:
-    from tlkit.ensembles import load_classifier
+    from tlkit.ensembles.ensemble import load_classifier
 
     classifier = load_classifier(folder / MODEL)
     return replace(classifier, unseen=results.read_probabilities(folder, classifier.classes, "unseen"))
@@ -185,7 +199,7 @@ def _held_out(folder: Path, member: Member) -> Unseen:
 def _costs(made: Ensemble, store: CodesStore) -> list[float]:
     """Return images a second of each member's networks, and of all networks one after the other, without decoding."""
     from tlkit.codes.speed import images_per_second
-    from tlkit.ensembles import networks
+    from tlkit.ensembles.ensemble import networks
 
     seconds: dict[str, float] = {}
     with progress("timing the networks"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import log2, prod
@@ -84,21 +84,32 @@ def network(measured: Summary) -> Figure:
 
 
 def blocks(layers: Sequence[Layer]) -> list[Block]:
-    """Group layers by module, as deep as boxes can stand side by side.
+    """Group layers by module, as deep as boxes can stand in one row, each fed by the one before it.
 
-    A network of a few layers is drawn layer by layer, a deep one block by block or stage by stage.
+    A chain of a few layers is drawn layer by layer, a deep network, or one with branches, module by module or stage
+    by stage.
     """
     deepest = max(layer.name.count(".") + 1 for layer in layers)
-    ways: list[Callable[[Layer], str]] = [lambda layer, d=d: _prefix(layer.name, d) for d in range(deepest, 0, -1)]  # type: ignore[misc]
-    for key in (*ways, lambda layer: layer.stages[0] if layer.stages else ""):
-        grouped = [list(group) for _, group in groupby(layers, key=key)]
-        found = [_block(group, key(group[0])) for group in grouped]
-        if len(found) <= _MOST:
-            break
-    return _halved(found)
+    keys: list[list[str]] = [[_prefix(layer.name, depth) for layer in layers] for depth in range(deepest, 0, -1)]
+    keys.append([layer.stages[0] if layer.stages else "" for layer in layers])
+    ways = [(names, _runs(names)) for names in keys]
+    fitting = [way for way in ways if len(way[1]) <= _MOST] or ways[-1:]
+    names, runs = next((way for way in fitting if _is_chain(layers, way[1])), fitting[0])
+    return _joined([_block([layers[row] for row in run], names[run[0]]) for run in runs])
 
 
-def _halved(found: list[Block]) -> list[Block]:
+def _runs(names: Sequence[str]) -> list[list[int]]:
+    """Group neighbouring rows of the same name."""
+    return [[row for row, _ in group] for _, group in groupby(enumerate(names), key=lambda pair: pair[1])]
+
+
+def _is_chain(layers: Sequence[Layer], runs: Sequence[Sequence[int]]) -> bool:
+    """Tell whether every group takes from the one before it what that puts out last, and nothing else."""
+    fed = [{source for row in run for source in layers[row].inputs} for run in runs[1:]]
+    return all(sources & set(before) == {before[-1]} for before, sources in zip(runs, fed, strict=False))
+
+
+def _joined(found: list[Block]) -> list[Block]:
     """Join neighbours with equal maps, then any, until there are few enough."""
     while len(found) > _MOST:
         rows = range(1, len(found))

@@ -215,9 +215,18 @@ def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wron
     figure, axes = _figure(5.5, 5.5 + (0.1 * len(names) if few else 0))
     for label in np.unique(y):
         colour = colours(label if few else label / (len(names) - 1))
-        axes.scatter(*plane[y == label].T, s=16, color=colour, linewidths=0, label=names[label] if few else None)
+        own = plane[y == label]
+        axes.scatter(own[:, 0], own[:, 1], s=16, color=colour, linewidths=0, label=names[label] if few else None)
     if ringed.any():
-        axes.scatter(*plane[ringed].T, s=52, facecolors="none", edgecolors="black", linewidths=1.1, label="wrong")
+        axes.scatter(
+            plane[ringed, 0],
+            plane[ringed, 1],
+            s=52,
+            facecolors="none",
+            edgecolors="black",
+            linewidths=1.1,
+            label="wrong",
+        )
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=11)
     columns = 5 if max(map(_columns, names)) < 10 else 2

@@ -10,6 +10,21 @@ from tlkit import registry, validate
 from tlkit.errors import TlkitError, UsageError, did_you_mean
 
 
+def plugins(*, show: str | None, check: str | None) -> None:
+    """List the installed plugins, describe one, or check one.
+
+    Raises:
+        UsageError: no plugin has that name.
+        TlkitError: the checked plugin fails a check.
+    """
+    if check is not None:
+        run_checks(check)
+    elif show is not None:
+        describe(show)
+    else:
+        show_all()
+
+
 def show_all() -> None:
     """Print every plugin: kind, name, distribution, and what is wrong with it, if anything."""
     table = Table("kind", "name", "from", "what it is", box=None, pad_edge=False)
@@ -20,7 +35,7 @@ def show_all() -> None:
     print("tlkit plugins show=NAME describes one, tlkit plugins check=NAME tests a backbone.")
 
 
-def show(name: str) -> None:
+def describe(name: str) -> None:
     """Print what a plugin is, where it comes from, and its settings with their defaults.
 
     Raises:
@@ -41,7 +56,7 @@ def show(name: str) -> None:
             print(f"  {kind}.{p.name}: {kinds}, {default}")
 
 
-def check(name: str) -> None:
+def run_checks(name: str) -> None:
     """Run the conformance checks of a backbone with random weights and print how each went.
 
     Raises:

@@ -6,7 +6,7 @@ images.csv         file, label and split of every image that was used
 predictions.csv    file, label, predicted, probability, p(CLASS)... of the held-out images
 probabilities.parquet  the same exactly, and those of training images out of fold: what tlkit ensemble votes on
 decision.json      what strategy=auto measured, chose and why
-data.json          source, counts, duplicates, placeholders, unreadable files
+data.json          source, counts, duplicates, placeholders, unreadable files; of tlkit ensemble the source alone
 environment.json   versions and machine
 taps.csv           what strategy.tap=auto compared
 stages.csv         what was trained and how fast, stage by stage

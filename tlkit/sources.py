@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def prediction_store(
         UsageError: another pooling.
     """
     from tlkit.codes import CodesStore, cache_at
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
     if isinstance(classifier, Ensemble):  # each member takes its own
         if idle := sorted({"pooling", "views", "view_seed", "precision"} & codes.keys()):

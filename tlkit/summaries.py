@@ -118,7 +118,8 @@ def _narrow(measured: Summary) -> Table:
     stages: tuple[str, ...] = ()
     for layer, row in zip(measured.layers, rows(measured), strict=True):
         if layer.stages not in (stages, (), (layer.name,)):
-            table.add_row(f"[bold]{escape(_tail('stage ' + row['stage']))}[/bold]")
+            heading = escape(_tail(f"stage {row['stage']}"))
+            table.add_row(f"[bold]{heading}[/bold]")
         stages = layer.stages
         kind, *follows = layer.kind.split(" + ")
         what = [_tail(layer.name), ", ".join([_worded(kind, row), *follows]), *(_tail(f"tap {x}") for x in layer.taps)]

@@ -80,7 +80,7 @@ def write(table: pd.DataFrame, out: str | Path) -> None:
 
 def _csv(table: pd.DataFrame) -> str:
     texts = table.select_dtypes(exclude=["number", "bool"])
-    cells = {name: texts[name].map(_plain) for name in texts}
+    cells = {str(name): texts[name].map(_plain) for name in texts}
     safe = table.assign(**cells).rename(columns=plain)
     text = safe.to_csv(index=False)
     # Python quotes a line feed, but not a carriage return, which would begin a row, too.

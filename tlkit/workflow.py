@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import combine, ranks, registry, results, runs, validate
+from tlkit import combine, finish, ranks, registry, results, runs, validate
 from tlkit.backbone_list import backbones
+from tlkit.codes.listing import codes
 from tlkit.comparison import compare
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.lr_find import lr_find
+from tlkit.plugin_list import plugins
 from tlkit.progress import progress
 from tlkit.sources import build_backbone, data_of, lasting, load_data, new_data, prediction_store
 from tlkit.summaries import summary
@@ -34,12 +36,10 @@ if TYPE_CHECKING:
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
-    from tlkit.reports.page import Evidence
+    from tlkit.ensembles.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
-_MANY_PASSES = 200
 _SHARED = ("fit", "extract")  # commands whose frozen pass several processes share
 
 
@@ -138,9 +138,8 @@ def fit(
     """
     from tlkit.codes import CodesStore, cache_at
     from tlkit.data import inspect
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.evaluation import report
-    from tlkit.reports import Shown
     from tlkit.strategies import Resources
     from tlkit.training.loggers import chosen, logged
 
@@ -173,12 +172,10 @@ def fit(
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
-        logs.result(metrics)
-        command, seconds = results.spelled("fit", record), time.perf_counter() - started
-        evidence = _evidence(classifier, part, store)
-        shown = Shown(classifier, command, seconds, images, part, inspection, evidence=evidence)
-        results.draw_maps(out, part, predictions, classifier, store)
-        results.write_results(out, metrics, predictions, shown)
+        command = results.spelled("fit", record)
+        judged = finish.Judged(classifier, part, predictions, store)
+        finish.write(out, metrics, judged, command, started, images=images, inspection=inspection)
+        logs.result(metrics, classifier.training)
     extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
     print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
     return Run(out, classifier, metrics, predictions)
@@ -238,9 +235,8 @@ def evaluate(
     Raises:
         TlkitError: no such run, or the images have classes that the run does not know.
     """
-    from tlkit.ensembles import load_classifier
+    from tlkit.ensembles.ensemble import load_classifier
     from tlkit.evaluation import report
-    from tlkit.reports import Shown
 
     started = time.perf_counter()
     source = runs.find(run)
@@ -253,22 +249,11 @@ def evaluate(
     with runs.directory(folder, record) as folder:
         store = prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
-        command, seconds = results.spelled("evaluate", record), time.perf_counter() - started
-        evidence = _evidence(classifier, images, store)
-        shown = Shown(classifier, command, seconds, images, images, run=runs.short(source), evidence=evidence)
-        results.draw_maps(folder, images, predictions, classifier, store)
-        results.write_results(folder, metrics, predictions, shown)
+        command = results.spelled("evaluate", record)
+        judged = finish.Judged(classifier, images, predictions, store)
+        finish.write(folder, metrics, judged, command, started, images=images, run=runs.short(source))
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
-
-
-def _evidence(classifier: Classifier | Ensemble, images: ImageData, store: CodesStore) -> Evidence | None:
-    """Return what draws Grad-CAM, where that takes little beside what was computed anyway."""
-    if store.forwards < _MANY_PASSES and "epochs" not in classifier.training:
-        return None
-    from tlkit.visualize.overlays import overlays
-
-    return partial(overlays, classifier, images.images)
 
 
 def predict(
@@ -288,7 +273,7 @@ def predict(
     """
     from tlkit import tables
     from tlkit.data import find_images
-    from tlkit.ensembles import load_classifier
+    from tlkit.ensembles.ensemble import load_classifier
     from tlkit.evaluation import report
 
     tables.check_extension(out)
@@ -338,53 +323,6 @@ def extract(
     if found.errors:
         print(f"unreadable: {some([f'{images.files[row]} ({why})' for row, why in found.errors.items()])}")
     return Path(out)
-
-
-def codes(
-    *,
-    action: Literal["list", "show", "prune", "verify"],
-    id: str | None,
-    all: bool,
-    unused_days: float | None,
-    max_gb: float | None,
-    cache: dict[str, Any],
-) -> None:
-    """List, describe, remove or check what is kept of codes and converted networks.
-
-    Raises:
-        UsageError: no codes have that id, or nothing says what to remove.
-        TlkitError: codes are damaged; they were dropped, to be computed again.
-    """
-    from tlkit.codes import cache_at, listing
-
-    place = cache_at(**cache)
-    if action == "list":
-        listing.show_all(place)
-    elif action == "show":
-        if id is None:
-            raise UsageError("show: give id=ID, the first digits of one that tlkit codes lists.")
-        listing.show(place, id)
-    elif action == "prune":
-        listing.prune(place, id=id, all=all, unused_days=unused_days, max_gb=max_gb)
-    elif not listing.verify(place, id):
-        raise TlkitError("some codes were damaged; they are dropped, and will be computed again when they are needed.")
-
-
-def plugins(*, show: str | None, check: str | None) -> None:
-    """List the installed plugins, describe one, or check one.
-
-    Raises:
-        UsageError: no plugin has that name.
-        TlkitError: the checked plugin fails a check.
-    """
-    from tlkit import plugin_list
-
-    if check is not None:
-        plugin_list.check(check)
-    elif show is not None:
-        plugin_list.show(show)
-    else:
-        plugin_list.show_all()
 
 
 def measure(

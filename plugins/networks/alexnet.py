@@ -2,9 +2,10 @@
 
 from typing import final
 
-from tlkit_plugins.networks.interface import Network
-from tlkit_plugins.networks.layers import Layers, imagenet_network, response_norm, strides
 from torch import Tensor, nn
+
+from .interface import Network
+from .layers import Layers, imagenet_network, response_norm, strides
 
 
 def alexnet_2012(name: str, input_size: int, halves: int) -> Layers:

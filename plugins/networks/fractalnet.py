@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from timm.layers import ConvNormAct
 from tlkit_plugins.networks.interface import Network
 from tlkit_plugins.networks.leaving_out import without
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.nn import functional
 GLOBAL = 0.5  # share of the mini-batches whose drop-path is global (section 3)
 
 
-class FractalNet(Network):
+class FractalNet(Network):  # type: ignore[misc]
     """Fractals one after the other, each followed by max-pooling 2x2, and a fully connected layer.
 
     In training half of the mini-batches take a single column through the whole network, drawn for each of them (global
@@ -72,7 +71,7 @@ class Fractal(nn.Module):
         super().__init__()
         self.drop = drop
         self.columns = nn.ModuleList(
-            nn.Sequential(*(ConvNormAct(maps if number else inputs, maps, 3) for number in range(2**column)))
+            nn.ModuleList(Convolution(maps if number else inputs, maps) for number in range(2**column))
             for column in range(columns)
         )
 
@@ -80,11 +79,23 @@ class Fractal(nn.Module):
         """Return the output of one column alone, or of all, in training with a local drop-path."""
         columns = len(self.columns)
         if column is not None:
-            return self.along(x, [[column] if column in meeting else [] for meeting in joins(columns)])
-        return self.along(x, local_paths(columns, self.drop) if self.training else joins(columns))
+            result, ran = self.alone(x, column)
+        else:
+            result, ran = self.along(x, local_paths(columns, self.drop) if self.training else joins(columns))
+        return without(result, (layer for layer in self._layers() if layer not in ran)) if self.training else result
 
-    def along(self, x: Tensor, paths: Sequence[Sequence[int]]) -> Tensor:
-        """Return the output if each join has the inputs that `paths` names; what leads nowhere does not run.
+    def _layers(self) -> list[nn.Module]:
+        return [part for part in self.modules() if isinstance(part, Convolution)]
+
+    def alone(self, x: Tensor, column: int) -> tuple[Tensor, set[nn.Module]]:
+        """Return what a column makes of (n, inputs, H, W) without the others, and its layers."""
+        layers: list[nn.Module] = list(self.columns[column].children())
+        for layer in layers:
+            x = layer(x, alone=True)
+        return x, set(layers)
+
+    def along(self, x: Tensor, paths: Sequence[Sequence[int]]) -> tuple[Tensor, set[nn.Module]]:
+        """Return the output if each join has some of its inputs, and which layers ran; what leads nowhere does not.
 
         Args:
             x: (n, inputs, H, W).
@@ -102,16 +113,38 @@ class Fractal(nn.Module):
 
         def convolved(column: int, row: int) -> Tensor:
             step = rows >> column
-            layer = self.columns[column][row // step - 1]  # type: ignore[index]
+            layer = self.columns[column].get_submodule(str(row // step - 1))
             ran.add(layer)
             result: Tensor = layer(output(row - step))
             return result
 
-        result = output(rows)
-        if not self.training:
-            return result
-        layers = [layer for column in self.columns for layer in column]  # type: ignore[attr-defined]
-        return without(result, (layer for layer in layers if layer not in ran))
+        return output(rows), ran
+
+
+class Convolution(nn.Module):
+    """A 3x3 convolution, BatchNorm and ReLU.
+
+    What comes in has another spread where a column runs alone than where it is the mean of several. So there are
+    running statistics for both; the paper, too, speaks of separate networks with weights in common (section 3).
+
+    Args:
+        inputs: Maps that come in.
+        maps: Maps that go out.
+    """
+
+    def __init__(self, inputs: int, maps: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, maps, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(maps)
+        self.norm_alone = nn.BatchNorm2d(maps, affine=False)
+
+    def forward(self, x: Tensor, alone: bool = False) -> Tensor:
+        """Return (n, maps, H, W)."""
+        x = self.conv(x)
+        if not alone:
+            return functional.relu(self.norm(x), inplace=True)
+        scale, shift = self.norm.weight[:, None, None], self.norm.bias[:, None, None]
+        return functional.relu(self.norm_alone(x) * scale + shift, inplace=True)
 
 
 def joins(columns: int) -> list[list[int]]:

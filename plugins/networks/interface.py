@@ -29,7 +29,7 @@ class Network(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return the logits (n, num_classes) of a last map, or its codes."""
         codes = self.pool(x)
-        return codes if pre_logits else self.get_classifier()(codes)  # type: ignore[no-any-return]
+        return codes if pre_logits else self.get_classifier()(codes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of images."""

@@ -8,10 +8,11 @@ from itertools import count
 from typing import Any, final
 
 import torch
-from tlkit_plugins.networks.interface import Network
 from torch import Tensor, nn
 
 from tlkit.errors import UsageError
+
+from .interface import Network
 
 _CLASSES = 1000  # of ImageNet
 

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import final
 
-from tlkit_plugins.networks.layers import Chain, initialise
 from torch import Tensor, nn
+
+from .layers import Chain, initialise
 
 
 @final

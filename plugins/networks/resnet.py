@@ -2,14 +2,14 @@
 
 from collections import OrderedDict
 
-from timm.layers import ConvNormAct
+from timm.layers.conv_bn_act import ConvNormAct
 from timm.models.resnet import BasicBlock, Bottleneck
 from tlkit_plugins.networks.interface import Network
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class CifarResNet(Network):
+class CifarResNet(Network):  # type: ignore[misc]
     """A ResNet of 6n + 2 layers for 32 x 32 pixels (He et al. 2015, section 4.2).
 
     A 3x3 convolution, then n blocks of two with 16 maps of 32 x 32, n with 32 of 16 x 16 and n with 64 of 8 x 8, the

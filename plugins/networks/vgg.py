@@ -1,7 +1,8 @@
 """The two configurations of VGG (Simonyan and Zisserman 2014, table 1) that timm does not have."""
 
-from tlkit_plugins.networks.layers import Layers, imagenet_network, response_norm
 from torch import nn
+
+from .layers import Layers, imagenet_network, response_norm
 
 # Kernel sizes of each block; blocks have 64, 128, 256, 512 and 512 maps and end with a pooling.
 _BLOCKS = {

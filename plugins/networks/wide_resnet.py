@@ -1,12 +1,12 @@
 """Wide ResNets for CIFAR (Zagoruyko and Komodakis 2016); those for ImageNet are timm's."""
 
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from tlkit_plugins.networks.interface import Network
 from tlkit_plugins.networks.resnet import initialise
 from torch import Tensor, nn
 
 
-class WideResNet(Network):
+class WideResNet(Network):  # type: ignore[misc]
     """WRN-(6n + 4)-k for 32 x 32 pixels: table 1, with blocks B(3, 3).
 
     A 3x3 convolution, then n blocks of two with 16k maps of 32 x 32, n with 32k of 16 x 16 and n with 64k of 8 x 8,
@@ -22,10 +22,8 @@ class WideResNet(Network):
         super().__init__()
         self.num_features, self.num_classes = 64 * k, num_classes
         self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.stages = nn.Sequential(
-            _group(16, 16 * k, n, 1), _group(16 * k, 32 * k, n, 2), _group(32 * k, 64 * k, n, 2)
-        )
-        self.stages[-1].append(BatchNormAct2d(64 * k))
+        last = _group(32 * k, 64 * k, n, 2).append(BatchNormAct2d(64 * k))
+        self.stages = nn.Sequential(_group(16, 16 * k, n, 1), _group(16 * k, 32 * k, n, 2), last)
         self.fc = nn.Linear(64 * k, num_classes)
         initialise(self)
 

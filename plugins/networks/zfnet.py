@@ -1,7 +1,8 @@
 """ZFNet (Zeiler and Fergus 2013): AlexNet with smaller filters and strides in the first layers."""
 
-from tlkit_plugins.networks.layers import Layers, imagenet_network, response_norm
 from torch import nn
+
+from .layers import Layers, imagenet_network, response_norm
 
 
 def zfnet_2013(name: str, input_size: int, widths: tuple[int, int, int]) -> Layers:

@@ -48,7 +48,7 @@ def curve(kind: str, depth: int, epochs: int, seed: int) -> Curve:
 
 
 def draw(curves: dict[tuple[str, int], list[Curve]], path: Path) -> None:
-    """Draw a panel a kind: validation error in bold lines, training loss in thin ones; means over the seeds."""
+    """Draw training loss above and validation error below, a column a kind; means over the seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6.5), layout="constrained")
@@ -63,7 +63,7 @@ def draw(curves: dict[tuple[str, int], list[Curve]], path: Path) -> None:
             values = [mean(one[epoch][name] for one in several) for epoch in range(len(epochs))]
             values = [100 * (1 - value) for value in values] if name == "val_accuracy" else values
             axes = panels[row, column]
-            axes.plot(epochs, values, color=colours[depth], linewidth=2 - row / 2, label=f"{KINDS[kind]}-{depth}")
+            axes.plot(epochs, values, color=colours[depth], label=f"{KINDS[kind]}-{depth}")
     for column, kind in enumerate(KINDS.values()):
         panels[0, column].set_title(kind, fontsize=11)
         panels[1, column].set(xlabel="epoch")

@@ -1,15 +1,19 @@
 """Several networks over the same images: each image is decoded once, and the codes are those of passes apart."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tlkit.backbones import Backbone
-from tlkit.codes import CodesStore, cache_at, compute_together
+from tlkit.codes import CodesStore, cache_at, compute_together, looking
 from tlkit.codes import together as module
+from tlkit.data import Preprocess
 from tlkit.data.digits import digits
+from tlkit.data.views import all_view_pixels
 
 
 def smaller(tiny: Backbone) -> Backbone:
@@ -44,3 +48,16 @@ def test_what_is_there_is_not_prepared(tiny: Backbone, tmp_path: Path) -> None:
     store.codes(tiny, images[:30], ["pool"])
     compute_together([(store, tiny, ["pool"]), (store, smaller(tiny), ["pool"])], images)
     assert store.passes == {"forwards": 30 + 10 + 40, "decoded": 30 + 40}
+
+
+def test_pixels_are_made_once_for_each_network(tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(preprocess: Preprocess, *rest: Any) -> Any:  # noqa: ANN401
+        calls.append(preprocess.input_size)
+        return all_view_pixels(preprocess, *rest)
+
+    monkeypatch.setattr(looking, "all_view_pixels", counted)
+    store, other = CodesStore(cache_at(dir=str(tmp_path))), smaller(tiny)
+    compute_together([(store, tiny, ["pool"]), (store, other, ["pool"])], digits().images[:20])
+    assert Counter(calls) == {(3, 64, 64): 20, (3, 48, 48): 20}

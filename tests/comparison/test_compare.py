@@ -159,6 +159,7 @@ def test_runs_are_found_below_folders_once_and_evaluations_are_none(real: Path, 
     evaluation.mkdir(parents=True)
     for name in ("metrics.json", "predictions.csv"):
         shutil.copy(run / name, evaluation)
+    shutil.copytree(real / "0-head=ridge", run / "training" / "mlflow" / "artifacts")
     (run.parent / "unfinished").mkdir()
     assert find_runs([str(run.parent), str(run), f"{run}/", str(real)]) == [
         run.resolve(),
@@ -183,6 +184,12 @@ def test_a_damaged_run_is_named(name: str, text: str, copied: Callable[..., Path
     (run / "metrics.json").write_text('{"accuracy": 1}')
     with pytest.raises(TlkitError, match="it lacks n, accuracy_interval"):
         read(run)
+    for odd in ({"training": [1]}, {"accuracy": "x"}, {"accuracy_interval": [1]}):
+        whole = copied(f"b{len(str(odd))}")
+        metrics = {**json.loads((whole / "metrics.json").read_text()), **odd}
+        (whole / "metrics.json").write_text(json.dumps(metrics))
+        with pytest.raises(TlkitError, match="not what a run writes"):
+            read(whole)
 
 
 def test_what_a_run_does_not_tell_is_left_open(
@@ -211,7 +218,16 @@ def test_operations_are_those_of_the_size_that_the_run_sees() -> None:
     assert larger[0] == recorded[0]
     assert 3.9 < (larger[1] or 0) / (recorded[1] or 1) < 4.1
     assert _cost('{"name": "timm", "model": "resnet18"}', (3, 224, 224)) == _cost('{"name": "resnet18"}', (3, 224, 224))
-    assert _cost('{"name": "gone"}', (3, 64, 64)) == (None, None)
+    for unknown in ('{"name": "gone"}', '{"name": "timm"}', '{"name": "tiny", "depth": 3}', '{"name": []}'):
+        assert _cost(unknown, (3, 64, 64)) == (None, None)
+
+
+def test_a_backbone_without_a_setting_for_weights_has_a_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tlkit import registry
+
+    build = registry.get("backbone", "tiny")
+    monkeypatch.setattr(registry, "get", lambda _, name: lambda *, size=64: build(weights=None))
+    assert _cost('{"name": "like tiny", "weights": null}', (3, 64, 64)) == _cost('{"name": "tiny"}', (3, 64, 64))
 
 
 def test_the_command_prints_and_writes_everything(
@@ -237,7 +253,7 @@ def test_the_command_prints_and_writes_everything(
     assert len(json.loads((tmp_path / "compared" / "comparison.json").read_text())["pairs"]) == 3
     report = (tmp_path / "compared" / "comparison.md").read_text()
     rows = [line for line in report.splitlines() if line.startswith("| ")]
-    assert {line.replace("\\|", "").count("|") for line in rows if "backbone" not in line} == {14, 10}
+    assert {line.replace("\\|", "").count("|") for line in rows} == {13, 10}
     assert "<b>" not in report
     assert runs.read_config(tmp_path / "compared")["runs"] == words
     assert main(["compare", "runs=['0-head=ridge','0-head=prototype']", "out=../compared"]) == 1

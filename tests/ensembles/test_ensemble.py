@@ -13,8 +13,8 @@ from tlkit.classifier import Classifier, Unseen
 from tlkit.codes import CodesStore, cache_at
 from tlkit.data import ImageData, prepare
 from tlkit.data.digits import digits
-from tlkit.ensembles import Ensemble, load_classifier, networks
-from tlkit.ensembles.making import make_ensemble
+from tlkit.ensembles.ensemble import Ensemble, load_classifier, networks
+from tlkit.ensembles.making import make_ensemble, together
 from tlkit.ensembles.voting import VOTINGS, hard, soft
 from tlkit.errors import TlkitError
 from tlkit.heads import TrainedHead
@@ -181,3 +181,15 @@ def test_a_damaged_record_is_refused(key: str, value: Any, members: list[Classif
     (tmp_path / "ensemble.json").write_text(json.dumps({**record, key: value}))
     with pytest.raises(TlkitError, match=r"ensemble\.json is not a record|003"):
         load_classifier(tmp_path)
+
+
+def test_images_of_one_name_are_left_out(members: list[Classifier]) -> None:
+    classes, k = members[0].classes, len(members[0].classes)
+    said = np.eye(k, dtype=np.float32)[[0, 1, 2, 3]]
+    labels = np.arange(4)
+    one = Unseen(("caf?.png", "b", "caf?.png", "c"), labels, said)
+    other = Unseen(("c", "b", "caf?.png", "d"), np.array([3, 1, 2, 0]), said[[3, 1, 2, 0]])
+    files, found, probabilities = together(classes, [(classes, one), (classes, other)])
+    assert files == ("b", "c")
+    assert found.tolist() == [1, 3]
+    np.testing.assert_array_equal(probabilities, [said[[1, 3]]] * 2)

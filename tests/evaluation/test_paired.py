@@ -96,9 +96,10 @@ def test_the_same_answers_differ_by_nothing(right: list[bool], seed: int) -> Non
 @given(pair=PAIRS, seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
 def test_what_comes_out_is_in_range(pair: Bools, seed: int) -> None:
-    difference, (low, high), p = paired_interval(*pair, seed)
+    a, b = pair
+    difference, (low, high), p = paired_interval(a, b, seed)
     assert -1 <= low <= high <= 1
-    assert low - 1 / len(pair[0]) <= difference <= high + 1 / len(pair[0])
+    assert low - 1 / len(a) <= difference <= high + 1 / len(a)
     assert 0 < p <= 1
 
 

@@ -25,8 +25,11 @@ def randomised(module: Any) -> Any:  # noqa: ANN401
     """Norms have numbers of their own, as after training."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.uniform_(part.bias, 0, 0.5)
+            part.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
+            part.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+            if part.affine:
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.uniform_(part.bias, 0, 0.5)
     return module.eval()
 
 
@@ -77,7 +80,9 @@ def test_a_column_alone_is_the_plain_chain_of_its_convolutions(column: int) -> N
     with torch.inference_mode():
         for stage in module.stages:
             for layer in stage.columns[column - 1]:
-                x = layer.bn.act(nn.BatchNorm2d.forward(layer.bn, functional.conv2d(x, layer.conv.weight, padding=1)))
+                x = functional.conv2d(x, layer.conv.weight, padding=1)
+                mean, var = layer.norm_alone.running_mean, layer.norm_alone.running_var
+                x = functional.batch_norm(x, mean, var, layer.norm.weight, layer.norm.bias).relu()
             x = functional.max_pool2d(x, 2)
         assert torch.allclose(module(images), module.fc(x.flatten(1)), atol=1e-5)
     assert backbone.spec["column"] == column
@@ -93,7 +98,7 @@ def test_the_full_network_its_columns_and_random_paths_all_run_and_differ() -> N
             torch.manual_seed(seed)
             x = images
             for stage in module.stages:
-                x = functional.max_pool2d(stage.along(x, local_paths(4, 0.15)), 2)
+                x = functional.max_pool2d(stage.along(x, local_paths(4, 0.15))[0], 2)
             outputs.append(module.forward_head(x))
     assert all(output.isfinite().all() and output.shape == (2, 10) for output in outputs)
     assert len({tuple(output.flatten().tolist()) for output in outputs}) == len(outputs)
@@ -171,17 +176,32 @@ def test_a_frozen_fractal_is_whole() -> None:
     assert all(torch.equal(output, whole) for output in seen)
 
 
+def test_a_column_alone_has_running_statistics_of_its_own() -> None:
+    """The mean of several columns has another spread than one alone: mixed, they would suit neither."""
+    block = Fractal(3, 8, 3, 0.15).train()
+    before = {name: buffer.clone() for name, buffer in block.named_buffers()}
+    block(torch.randn(4, 3, 8, 8), column=1)
+    changed = {name for name, buffer in block.named_buffers() if not torch.equal(buffer, before[name])}
+    kinds = ("running_mean", "running_var", "num_batches_tracked")
+    assert changed == {f"columns.1.{row}.norm_alone.{kind}" for row in (0, 1) for kind in kinds}
+    before = {name: buffer.clone() for name, buffer in block.named_buffers()}
+    block(torch.randn(4, 3, 8, 8))
+    changed = {name for name, buffer in block.named_buffers() if not torch.equal(buffer, before[name])}
+    assert changed
+    assert not any("alone" in name for name in changed)
+
+
 def test_there_are_no_residuals() -> None:
     block = randomised(Fractal(3, 8, 4, 0.15))
     for layer in block.columns[-1]:  # the deepest column alone would let an identity through
-        nn.init.zeros_(layer.bn.weight)
-        nn.init.zeros_(layer.bn.bias)
+        nn.init.zeros_(layer.norm.weight)
+        nn.init.zeros_(layer.norm.bias)
     x = torch.randn(2, 3, 8, 8)
     assert not block(x, column=3).any()
     for layers in block.columns:
         for layer in layers:
-            nn.init.zeros_(layer.bn.weight)
-            nn.init.zeros_(layer.bn.bias)
+            nn.init.zeros_(layer.norm.weight)
+            nn.init.zeros_(layer.norm.bias)
     assert not block(x).any()
 
 

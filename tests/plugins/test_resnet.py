@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from timm.layers import BatchNormAct2d, create_conv2d
+from timm.layers.create_conv2d import create_conv2d
+from timm.layers.norm_act import BatchNormAct2d
 from timm.models.resnetv2 import DownsampleConv, PreActBasic
 from tlkit_plugins.networks.resnet import CifarResNet
 from tlkit_plugins.networks.wide_resnet import WideBlock
@@ -139,7 +140,7 @@ def test_a_bottleneck_with_the_stride_on_the_1x1_computes_what_the_paper_draws()
     with torch.inference_mode():
         y = convolved(x, block.conv1, block.bn1, 2, 0).relu()
         y = convolved(y, block.conv2, block.bn2, 1, 1).relu()
-        y = convolved(y, block.conv3, block.bn3, 1, 0) + convolved(x, *block.downsample, 2, 0)
+        y = convolved(y, block.conv3, block.bn3, 1, 0) + convolved(x, block.downsample[0], block.downsample[1], 2, 0)
         assert torch.allclose(y.relu(), block(x), atol=1e-5)
 
 
@@ -189,8 +190,8 @@ def test_where_layers_put_out_nothing_only_shortcuts_carry_the_image(
         module = randomised(build(name, **settings).module)
         for path, part in module.named_modules():
             if path.endswith("bn2"):  # the last of a block
-                nn.init.zeros_(part.weight)  # type: ignore[arg-type]
-                nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(part.weight)
+                nn.init.zeros_(part.bias)
         with torch.inference_mode():
             spread[name] = float(module(torch.randn(4, 3, 32, 32)).std(0).max())
     assert spread[plain] == 0

@@ -60,7 +60,7 @@ def test_in_training_whole_blocks_drop_as_often_as_they_should() -> None:
         def count(*_: object, path: str = path) -> None:
             ran[path] += 1
 
-        block.conv1.register_forward_hook(count)  # type: ignore[union-attr]
+        block.conv1.register_forward_hook(count)
     torch.manual_seed(0)
     with torch.no_grad():
         for _ in range(200):
@@ -72,7 +72,7 @@ def test_in_training_whole_blocks_drop_as_often_as_they_should() -> None:
 
 @pytest.mark.parametrize("path", ["layer1.1", "layer2.0"])
 def test_a_dropped_block_is_its_shortcut_for_every_image_and_has_gradients_of_zero(path: str) -> None:
-    block: StochasticBlock = shaken(build("resnet18_sd").module.get_submodule(path))  # type: ignore[assignment]
+    block: StochasticBlock = shaken(build("resnet18_sd").module.get_submodule(path))
     x = torch.randn(3, 64, 8, 8)
     statistics = {name: buffer.clone() for name, buffer in block.named_buffers() if "downsample" not in name}
     block.train().survival = 0.0
@@ -87,11 +87,11 @@ def test_a_dropped_block_is_its_shortcut_for_every_image_and_has_gradients_of_ze
 
 
 def test_what_survives_is_divided_by_its_chance() -> None:
-    block: StochasticBlock = shaken(build("resnet18_sd").module.get_submodule("layer1.1"))  # type: ignore[assignment]
+    block: StochasticBlock = shaken(build("resnet18_sd").module.get_submodule("layer1.1"))
     x = torch.randn(2, 64, 8, 8)
     for norm in (block.bn1, block.bn2):
-        norm.train = lambda mode=True, norm=norm: norm  # type: ignore[method-assign, assignment]
-    full = block.get_submodule("bn2")(block.conv2(block.bn1(block.conv1(x)).relu()))  # type: ignore[operator]
+        norm.train = lambda mode=True, norm=norm: norm
+    full = block.get_submodule("bn2")(block.conv2(block.bn1(block.conv1(x)).relu()))
     block.train().survival = 0.8
     torch.manual_seed(0)
     outputs = [block(x) for _ in range(200)]

@@ -14,6 +14,7 @@ from tlkit.backbones import Backbone, Weights, from_module
 from tlkit.data import Preprocess
 from tlkit.testing import backbone_checks
 
+AUXILIARY = "auxiliary classifiers fit where they look"
 PREPROCESS = Preprocess((3, 16, 16), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0)
 
 
@@ -42,6 +43,28 @@ class Net(nn.Module):
 class Tuple(Net):
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401
         return super().forward(x), x
+
+
+class TupleInTraining(Net):
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        return (super().forward(x), x) if self.training else super().forward(x)
+
+
+class Helped(Net):
+    auxiliary_weight = 0.3
+
+    def auxiliary_classifiers(self, num_classes: int) -> dict[str, nn.Module]:
+        return {"blocks": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))}
+
+
+class HelpedToFive(Helped):
+    def auxiliary_classifiers(self, num_classes: int) -> dict[str, nn.Module]:
+        return super().auxiliary_classifiers(5)
+
+
+class HelpedByWhatLearnsNothing(Helped):
+    def auxiliary_classifiers(self, num_classes: int) -> dict[str, nn.Module]:
+        return {"blocks.2": super().auxiliary_classifiers(num_classes)["blocks"]}
 
 
 class Random(Net):
@@ -114,6 +137,10 @@ def test_a_sound_backbone_passes(name: str, tmp_path: Path, monkeypatch: pytest.
     dict(backbone_checks(sound))[name]()
 
 
+def test_auxiliary_classifiers_that_fit_pass() -> None:
+    dict(backbone_checks(lambda: sound(Helped)))[AUXILIARY]()
+
+
 @pytest.mark.parametrize(
     ("build", "name", "words"),
     [
@@ -121,6 +148,9 @@ def test_a_sound_backbone_passes(name: str, tmp_path: Path, monkeypatch: pytest.
         (no_spec, "builds twice alike", "lacks 'name' or 'weights'"),
         (lambda: sound(Tuple), "forward gives a row of classes for each image", "returns tuple, not one tensor"),
         (lambda: sound(Exploding), "forward gives a row of classes for each image", "infinities or NaN"),
+        (lambda: sound(TupleInTraining), "training gives one tensor too", "returns tuple in training"),
+        (lambda: sound(HelpedToFive), AUXILIARY, r"of blocks gives \(3, 5\) for 3 classes"),
+        (lambda: sound(HelpedByWhatLearnsNothing), AUXILIARY, "blocks.2, .* learns nothing"),
         (reversed_taps, "taps are named ordered and as described", "not in the order of the pass"),
         (no_pool, "taps are named ordered and as described", "not 'pool'"),
         (lambda: sound(Exploding), "taps are named ordered and as described", "infinities or NaN"),

@@ -16,7 +16,7 @@ from tlkit.training.chance import seeded
 from tlkit.training.loading import Shuffled, training_loader, validation_loader
 
 KINDS: list[dict[str, Any]] = [
-    *({"augment": kind} for kind in ("none", "flip", "standard", "randaugment", "trivialaugment")),
+    *({"augment": kind} for kind in ("none", "flip", "crop", "standard", "randaugment", "trivialaugment")),
     {"color_jitter": 0.4, "random_erasing": 1.0},
 ]
 
@@ -40,6 +40,14 @@ def test_augmentations_repeat_and_keep_the_size(chosen: dict[str, Any], tiny: Ba
         assert torch.equal(results[0], expected)
     if chosen.get("augment") == "flip":
         assert all(torch.equal(r, expected) or torch.equal(r, expected.flip(1)) for r in results)
+
+
+def test_crops_are_not_mirrored(tiny: Backbone) -> None:
+    ramp = Image.fromarray(np.tile(np.arange(90, dtype=np.uint8), (70, 1)))
+    load = augmented(tiny.preprocess, Settings(augment="crop"))
+    for _ in range(20):
+        pixels = load(ramp.convert("RGB")).int()
+        assert (pixels[:, -1] > pixels[:, 0]).all()
 
 
 def test_a_grey_network_gets_grey_pixels(tiny: Backbone) -> None:

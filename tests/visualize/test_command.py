@@ -1,5 +1,6 @@
 """`tlkit visualize` from words to pictures, on real data."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,13 @@ def test_a_vote_of_neighbours_has_no_evidence(scans: Path, here: Path, capsys: p
     assert main(["visualize", "run=knn"]) == 2
     assert "strategy.head=svm costs no pass" in capsys.readouterr().err
     assert not (here / "knn" / "visualize").exists()
+
+
+def test_an_ensemble_has_no_network_of_its_own(run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tlkit.ensemble([run, shutil.copytree(run, here / "copy")], here / "vote")
+    assert main(["visualize", "run=vote"]) == 2
+    assert "run=vote is an ensemble" in capsys.readouterr().err
+    assert not (here / "vote" / "visualize").exists()
 
 
 def test_wrong_predictions_come_first() -> None:

@@ -16,8 +16,8 @@ from tlkit.visualize.receptive import receptive_fields
 GREY = Preprocess((3, 32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3, 1.0)
 
 
-def settings(pool: Any) -> list[list[int]]:  # noqa: ANN401
-    return [[int(size)] * 2 for size in (pool.kernel_size, pool.stride, pool.padding)]
+def settings(pool: nn.MaxPool2d) -> list[list[int]]:
+    return [[int(getattr(pool, name))] * 2 for name in ("kernel_size", "stride", "padding")]
 
 
 def written_out(layers: nn.Sequential, batch: Tensor, channel: int) -> Tensor:
@@ -120,11 +120,36 @@ def test_on_the_first_blocks_of_vgg(depth: int) -> None:
     assert found.width == 48 // (2 if depth == 4 else 4)
 
 
+def test_where_overlapping_windows_share_a_maximum_signals_add_up() -> None:
+    """AlexNet and ZFNet pool 3x3 with stride 2; torch's max_unpool2d would keep the signal of one window only."""
+    torch.manual_seed(0)
+    conv, over = nn.Conv2d(3, 8, 7, stride=2), nn.Conv2d(8, 8, 5)
+    module: Any = nn.Module()
+    module.last = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(3, 2), over, nn.ReLU())
+    module.forward_features, module.forward_head = module.last, nn.Identity()
+    batch = torch.randn(4, 3, 47, 47)
+    maps = F.relu(conv(batch))
+    pooled, switches = F.max_pool2d(maps, 3, 2, return_indices=True)
+    top = F.relu(over(pooled))
+    channel = int(top.amax((0, 2, 3)).argmax())
+    flat = top[:, channel].flatten(1)
+    alone = torch.zeros_like(top)
+    for row, position in enumerate(flat.argmax(1).tolist()):
+        alone[row, channel].view(-1)[position] = flat[row, position]
+    signal = F.conv_transpose2d(alone, over.weight)
+    shared = torch.zeros_like(maps).flatten(2).scatter_add(2, switches.flatten(2), signal.flatten(2)).view_as(maps)
+    expected = F.conv_transpose2d(F.relu(shared), conv.weight, None, 2)
+    found = project(module.eval(), batch, Tap("map", "last", 8, 4, "NCHW"), channel)
+    assert (switches.flatten(2).sort().values.diff() == 0).any()
+    np.testing.assert_allclose(found.signals, expected.detach().numpy(), atol=1e-5)
+
+
 def test_without_poolings_no_image_matters() -> None:
     backbone = from_timm("mobilenetv2_035", weights=None)
     found = project(backbone.module, torch.randn(2, 3, 64, 64), backbone.tap("blocks.1"), channel=0)
     assert found.remarks == (
-        "What the paper does not speak of passes them back as gradients: BatchNorm (as its scale), ReLU6, sums.",
+        "The paper does not speak of these, which pass signals back as gradients do: BatchNorm (as its scale), ReLU6, "
+        "sums.",
         "No max-pooling, so no switches: but for their place, projections are the same for every image.",
     )
 

@@ -184,8 +184,10 @@ def channels_last(seen: Seen, shape: Sequence[int]) -> tuple[tuple[int, ...], bo
     if seen.dims is None:
         return tuple(shape), False
     axes = [{axis for axis, _ in dim} for dim in seen.dims]
-    order = sorted(range(len(shape)), key=lambda dim: axes[dim] == {"c"})
-    return tuple(shape[dim] for dim in order), any(found & _SPACE for found in axes)
+    spread = any(found & _SPACE for found in axes)
+    a_map = spread and _is_map(seen.dims)  # whose only channel leaves no trace
+    order = [0, 2, 3, 1] if a_map else sorted(range(len(shape)), key=lambda dim: axes[dim] == {"c"})
+    return tuple(shape[dim] for dim in order), spread
 
 
 def _is_map(dims: tuple[Dim, ...] | None) -> bool:

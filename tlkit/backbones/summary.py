@@ -44,6 +44,7 @@ class Layer:
         field: Height and width, in pixels, of what a value sees; "image" for all of it; None where attention or the
             like has mixed positions, so that arithmetic does not tell.
         jump: Distance of the fields of two neighbours, in pixels; None likewise, and where no space is left.
+        inputs: Numbers of the rows, from 0, whose outputs it takes.
         taps: Names of the taps that take this output.
         stages: What its parameters are frozen or trained with, "classifier" after the last; more than one where the
             normalisation that follows belongs to a stage of its own.
@@ -62,6 +63,7 @@ class Layer:
     macs: int
     field: Pair | Literal["image"] | None
     jump: Pair | None
+    inputs: tuple[int, ...]
     taps: tuple[str, ...]
     stages: tuple[str, ...]
 
@@ -277,6 +279,7 @@ def _layer(step: Step, stages: tuple[str, ...], taps: tuple[str, ...], counts: M
         macs=step.macs,
         field=_size(step.field),
         jump=step.field.jump if step.field is not None and step.spread else None,
+        inputs=step.inputs,
         taps=taps,
         stages=stages,
     )

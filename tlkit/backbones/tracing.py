@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,21 @@ _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention
 _SHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "reshape_as", "view_as", "ravel")
 _ORDERS = ("permute", "transpose", "t", "movedim", "swapaxes", "moveaxis", "swapdims")
 _PARTS = ("getitem", "chunk", "split", "unbind", "narrow", "select", "tensor_split", "split_with_sizes")
-_SAME = ("contiguous", "to", "float", "type_as", "type", "clone", "detach", "alias", "expand", "expand_as", "identity")
+# "get" is that of attributes: x.mT, x.data.
+_SAME = (
+    "get",
+    "contiguous",
+    "to",
+    "float",
+    "type_as",
+    "type",
+    "clone",
+    "detach",
+    "alias",
+    "expand",
+    "expand_as",
+    "identity",
+)
 _SILENT = frozenset((*_SHAPES, *_ORDERS, *_PARTS, *_SAME, "pad", "roll"))
 _KINDS = {
     "max_pool2d": "max pool",
@@ -64,6 +79,7 @@ class Step:
         spread: Whether there are positions left in the output.
         field: What its values see.
         kernel: Height and width of its window; stride and padding likewise.
+        inputs: Numbers of the steps whose outputs it takes.
         macs: Multiply-adds.
         weights: Names of parameters that are multiplied with the input.
         biases: Names of those that are added.
@@ -78,10 +94,11 @@ class Step:
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] = ()
     macs: int = 0
-    weights: list[str] = field(default_factory=list)
-    biases: list[str] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
+    weights: list[str] = dataclasses.field(default_factory=list)
+    biases: list[str] = dataclasses.field(default_factory=list)
+    other: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,7 @@ class Tracer(TorchFunctionMode):
 
     def step_of(self, tensor: Tensor) -> int | None:
         """Return the number of the step that made a tensor."""
-        trace = self._traces.get(tensor)
-        return None if trace is None else trace.step
+        return self._traces[tensor].step if tensor in self._traces else None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -131,7 +147,7 @@ class Tracer(TorchFunctionMode):
         before = self._counter.get_total_flops()
         result = func(*args, **kwargs)
         outputs = list(_tensors([result]))
-        if not outputs or func.__name__ == "__get__":
+        if not outputs:
             return result
         self._macs += (self._counter.get_total_flops() - before) // 2
         if inputs:
@@ -186,7 +202,8 @@ class Tracer(TorchFunctionMode):
         path = self.path[-1] if self.path else ""
         kind = [_kind(name, bound, shapes[0], tuple(output.shape))]
         shape, spread = fields.channels_last(seen, tuple(output.shape))
-        step = Step(path, kind, shape[1:] if shape[0] == 1 else shape, spread, seen.field)  # windows are samples, too
+        shape = shape[1:] if shape[0] == 1 else shape  # windows are samples, too
+        step = Step(path, kind, shape, spread, seen.field, inputs=tuple(dict.fromkeys(t.step for t in traces)))
         if name in _WINDOWS:
             step.kernel, step.stride, padding, _ = _window(name, bound)
             top, bottom, left, right = padding[0], padding[0], padding[1], padding[1]
@@ -217,8 +234,9 @@ class Tracer(TorchFunctionMode):
 
     def _names_in(self, tensor: Tensor) -> list[str]:
         own = self._names.get(id(tensor))
-        made: list[str] = self._learned.get(tensor, [])
-        return [own] if own is not None else made
+        if own is not None:
+            return [own]
+        return list(self._learned[tensor]) if tensor in self._learned else []
 
     def _weigh(self) -> None:
         storages = {}
@@ -250,15 +268,29 @@ def _seen(
         return fields.reduced(first, dims, keepdim=len(after) == len(before))
     if name == "linear" or (name == "matmul" and len(traces) == 1):
         return fields.contracted(first, after[-1])
-    if name in _PRODUCTS:
+    if name in _SILENT:
+        return _viewed(name, args, kwargs, first, before, after)
+    if name in _PRODUCTS or (after not in shapes and name != "cat"):  # attention, interpolation
         return Seen(None, None)
-    if name in _SHAPES:
-        return fields.reshaped(first, after)
-    if name in _ORDERS:
-        return fields.permuted(first, _order(name, args, kwargs, len(before)))
-    if name in (*_PARTS, *_SAME, "pad"):
-        return fields.resized(first, before, after) if before != after else first
     return fields.merged([trace.seen for trace in traces], shapes, after)
+
+
+def _viewed(
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    seen: Seen,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+) -> Seen:
+    """Return what is known of the same values in another order or shape, or of a part of them."""
+    if name in _SHAPES:
+        return fields.reshaped(seen, after)
+    if name in _ORDERS:
+        return fields.permuted(seen, _order(name, args, kwargs, len(before)))
+    if before == after:
+        return seen
+    return Seen(None, seen.field) if name == "get" else fields.resized(seen, before, after)
 
 
 def _order(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> list[int]:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tlkit.codes.cache import Cache
+from tlkit.codes.cache import Cache, cache_at
 from tlkit.codes.disk import Record
-from tlkit.errors import UsageError, some
+from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 
 _SHORT = 12  # digits of an id that are shown
@@ -31,6 +31,34 @@ class Network:
     path: Path
     bytes: int
     used: float
+
+
+def codes(
+    *,
+    action: Literal["list", "show", "prune", "verify"],
+    id: str | None,
+    all: bool,
+    unused_days: float | None,
+    max_gb: float | None,
+    cache: dict[str, Any],
+) -> None:
+    """List, describe, remove or check what is kept of codes and converted networks.
+
+    Raises:
+        UsageError: no codes have that id, or nothing says what to remove.
+        TlkitError: codes are damaged; they were dropped, to be computed again.
+    """
+    place = cache_at(**cache)
+    if action == "list":
+        show_all(place)
+    elif action == "show":
+        if id is None:
+            raise UsageError("show: give id=ID, the first digits of one that tlkit codes lists.")
+        show(place, id)
+    elif action == "prune":
+        prune(place, id=id, all=all, unused_days=unused_days, max_gb=max_gb)
+    elif not verify(place, id):
+        raise TlkitError("some codes were damaged; they are dropped, and will be computed again when they are needed.")
 
 
 def show_all(cache: Cache) -> None:

@@ -113,6 +113,8 @@ def look(
         image = decode(data)
         if prepared:
             prepared.make(known, image)
+            if made := prepared.take(preprocess, views):
+                return Look(known, None, made, decoded=True)
         pixels = all_view_pixels(preprocess, image, list(views.values()), known)
     except (UnreadableImage, OSError) as err:
         return Look(b"", str(err))

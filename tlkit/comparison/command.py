@@ -59,29 +59,34 @@ def compare(*, runs: str | list[str], out: str | None = None) -> Comparison:
 
 
 def _print(parted: Sequence[Sequence[Finished]], found: Sequence[Pair]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-
-    def show(titles: Sequence[str], rows: telling.Rows) -> None:
-        table = Table(*titles, box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(escape(_safe(cell)) for cell in row))
-        console.print(table, "")
-
     numbers = _numbers(parted)
     for runs in parted:
         print(_safe(_title(runs, len(parted))))
-        show((*telling.BOARD, *telling.COST), telling.board_rows(runs, numbers[runs[0].name]))
+        _show(telling.BOARD, telling.board_rows(runs, numbers[runs[0].name]), len(telling.REACHED))
     if found:
-        show(telling.PAIRS, telling.pair_rows(found[:_MOST_PRINTED], numbers))
+        _show(telling.PAIRS, telling.pair_rows(found[:_MOST_PRINTED], numbers))
         if len(found) > _MOST_PRINTED:
             print(f"... and {len(found) - _MOST_PRINTED} pairs more: out=FOLDER writes all.")
     print("\n".join(_notes(parted, found)))
     for runs in parted:
         print(_safe(telling.conclusion(runs, found, numbers)))
+
+
+def _show(titles: Sequence[str], rows: telling.Rows, parted: int | None = None) -> None:
+    """Print a table; where the terminal is too narrow for it, as two with their first column in common."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    table = Table(*(Column(title, overflow="fold") for title in titles), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(_safe(cell)) for cell in row))
+    if parted and console.measure(table).maximum >= console.width:
+        _show(titles[:parted], [row[:parted] for row in rows])
+        _show([titles[0], *titles[parted:]], [[row[0], *row[parted:]] for row in rows])
+    else:
+        console.print(table, "")
 
 
 def _write(folder: Path, parted: Sequence[Sequence[Finished]], found: Sequence[Pair], result: Comparison) -> None:
@@ -117,8 +122,7 @@ def _markdown(parted: Sequence[Sequence[Finished]], found: Sequence[Pair], image
     parts = ["# Comparison of runs"]
     for runs in parted:
         parts.append(telling.plain(_title(runs, len(parted))))
-        titles = (*telling.BOARD, *telling.COST)
-        parts.append(telling.markdown(titles, telling.board_rows(runs, numbers[runs[0].name])))
+        parts.append(telling.markdown(telling.BOARD, telling.board_rows(runs, numbers[runs[0].name])))
         parts.append(telling.plain(telling.conclusion(runs, found, numbers)))
     if found:
         parts.append(telling.markdown(telling.PAIRS, telling.pair_rows(found, numbers)))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlkit import registry, runs
+from tlkit import registry, runs, validate
 from tlkit.errors import TlkitError
 from tlkit.tables import original
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from tlkit.backbones import Backbone
 
 MEASURED = ("n", "accuracy", "accuracy_interval", "balanced_accuracy", "log_loss", "ece")
 PREDICTIONS, DATA = "predictions.csv", "data.json"
@@ -40,7 +38,7 @@ class Finished:
         seconds: What codes, fitting and training took; None if the run does not say.
         forwards: Passes of images through the network that were made for it: 0 where all codes were there already.
         classes: Names.
-        place: Where its images came from.
+        place: Where its images came from; "" if the run does not say.
         answers: Of its held-out images, by file: columns "label" and "right".
     """
 
@@ -63,7 +61,7 @@ class Finished:
 def find_runs(words: Sequence[str]) -> list[Path]:
     """Return the runs that are named, and those below the folders that are named, each once.
 
-    Evaluations, which lie in the folders of runs, are none.
+    What lies inside a run is none: evaluations, and the copies that trackers keep.
 
     Raises:
         TlkitError: no finished run is there.
@@ -71,10 +69,7 @@ def find_runs(words: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for word in words:
         top = Path(word).expanduser()
-        if (top / runs.METRICS).is_file():
-            below = [top]
-        else:
-            below = sorted(path.parent for path in top.glob(f"**/{runs.METRICS}") if _is_run(path.parent))
+        below = [top] if (top / runs.METRICS).is_file() else sorted(_below(top))
         if not below:
             runs.find(word)  # says what is wrong with it
         if not all(map(_is_run, below)):
@@ -93,6 +88,25 @@ def finished(paths: Sequence[Path]) -> list[Finished]:
     return sorted(read, key=lambda run: (-run.measured["accuracy"], run.measured["log_loss"], run.name))
 
 
+def origin(run: Path) -> dict[str, Any] | None:
+    """Return name and source of the images of a run, the latter without how they are grouped; None if it does not say.
+
+    Raises:
+        TlkitError: its data.json is damaged.
+    """
+    data = _json(run / DATA, {})
+    source = {key: value for key, value in (data.get("source") or {}).items() if key != "group"}
+    return {"name": data["name"], "source": source} if data.get("name") else None
+
+
+def _below(top: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(top):
+        if runs.METRICS in names:
+            folders.clear()  # os.walk goes on with what is left of them
+            if _is_run(Path(folder)):
+                yield Path(folder)
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / runs.MODEL).is_dir() and (folder / PREDICTIONS).is_file()
 
@@ -106,15 +120,16 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _read(path: Path, name: str) -> Finished:
     metrics = _json(path / runs.METRICS)
     model = _json(path / runs.MODEL / "classifier.json", {})
-    data = _json(path / DATA, {})
+    images = origin(path)
     training = metrics.get("training") or {}
     if missing := [key for key in MEASURED if key not in metrics]:
         raise TlkitError(f"{path / runs.METRICS}: it lacks {', '.join(missing)}. Copy the run again.")
+    if not isinstance(training, dict) or not all(map(_is_measured, (metrics[key] for key in MEASURED))):
+        raise TlkitError(f"{path / runs.METRICS}: not what a run writes. Copy the run again.")
     classes, answers = _answers(path / PREDICTIONS)
     spec, size = model.get("backbone") or {}, (model.get("preprocess") or {}).get("input_size")
     params, macs = _cost(json.dumps(spec, sort_keys=True), tuple(size)) if spec and size else (None, None)
     seconds = training.get("seconds")
-    source = {key: value for key, value in (data.get("source") or {}).items() if key != "group"}
     return Finished(
         name,
         path,
@@ -128,9 +143,16 @@ def _read(path: Path, name: str) -> Finished:
         seconds=round(sum(seconds.values()), 2) if seconds else None,
         forwards=(metrics.get("passes") or {}).get("forwards"),
         classes=classes,
-        place=json.dumps([data.get("name"), source], sort_keys=True),
+        place=json.dumps(images, sort_keys=True) if images else "",
         answers=answers,
     )
+
+
+def _is_measured(value: object) -> bool:
+    """Tell whether this is a number, or the two ends of an interval."""
+    if isinstance(value, list):
+        return len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    return isinstance(value, int | float)
 
 
 def _json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -163,18 +185,17 @@ def _answers(path: Path) -> tuple[frozenset[str], pd.DataFrame]:
 
 @cache
 def _cost(spec: str, input_size: tuple[int, int, int]) -> tuple[int | None, int | None]:
-    """Return parameters and multiply-adds of a backbone for images of a size, or None twice if it is not installed."""
-    import torch
-
+    """Return parameters and multiply-adds of a backbone for images of a size; None twice if nobody can tell here."""
     from tlkit.backbones import count_macs, count_params, record_of
+    from tlkit.sources import without_weights
 
-    settings = {**json.loads(spec), "weights": None}
+    settings = {key: value for key, value in json.loads(spec).items() if key != "weights"}
     try:
+        validate.check_plugin("backbone", settings)
         record = record_of(registry.get("backbone", settings["name"]))
-        if record and settings.keys() <= {"name", "weights"} and record.input_size == input_size:
+        if record and settings.keys() == {"name"} and record.input_size == input_size:
             return record.params, record.macs
-        with torch.device("meta"):
-            backbone: Backbone = registry.build("backbone", settings)
-    except TlkitError:
+        module = without_weights(settings).module
+        return count_params(module), count_macs(module, input_size)
+    except Exception:  # a plugin that changed since, a damaged record: no reason to compare nothing
         return None, None
-    return count_params(backbone.module), count_macs(backbone.module, input_size)

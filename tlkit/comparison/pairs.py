@@ -80,7 +80,9 @@ def pairs(group: Sequence[Sequence[Finished]]) -> list[Pair]:
 def _same_task(a: Finished, b: Finished) -> bool:
     if a.classes != b.classes:
         return False
-    return a.place == b.place or a.answers["label"].sort_index().equals(b.answers["label"].sort_index())
+    if a.place and a.place == b.place:
+        return True
+    return a.answers["label"].sort_index().equals(b.answers["label"].sort_index())
 
 
 def _compared(a: Finished, b: Finished) -> Pair:

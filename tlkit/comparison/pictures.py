@@ -61,7 +61,8 @@ def leaderboard(names: Sequence[str], accuracy: ArrayLike, intervals: ArrayLike,
     for name in axes.get_yticklabels():
         name.set_parse_math(False)
     axes.set_ylim(len(x) - 0.4, -0.6)
-    axes.set_xticks([tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick < 1.0001])
+    left, right = axes.get_xlim()
+    axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= min(right, 1.0001)])
     axes.set(xlabel="accuracy on its held-out images, with 95 % interval")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
@@ -95,7 +96,7 @@ def accuracy_by_time(names: Sequence[str], accuracy: ArrayLike, seconds: ArrayLi
     wide = np.ptp(np.log10(spent)) > 1.2
     axes.xaxis.set_major_locator(FixedLocator(_TIMES if wide else sorted((*_TIMES, *_MORE_TIMES))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
-    axes.set(xlabel="time for codes, fitting and training")
+    axes.set(xlabel="time for fitting and training, and for codes that were not there yet")
     return figure
 
 
@@ -156,7 +157,7 @@ def _named_points(
     axes.set_xlim(*_around(np.log10(x), 0.3, 0.1, power=True))
     low, high = _around(y, 0.02, 0.12)
     axes.set_ylim(low, high)
-    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick < 1.0001])
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= min(high, 1.0001)])
     places = spread((y[: len(drawn)] - low) / (high - low), _LINE / (height - 1.2))
     for row, place in enumerate(places):
         name = axes.annotate(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Rows = list[list[str]]
 
-BOARD = ("#", "run", "backbone", "strategy", "images", "accuracy", "95 %", "balanced", "log loss", "ECE")
-COST = ("parameters", "multiply-adds", "time")
+REACHED = ("#", "run", "images", "accuracy", "95 %", "balanced", "log loss", "ECE")
+BOARD = (*REACHED, "what", "params", "mult-adds", "time")
 PAIRS = ("pair", "images", "only 1st", "only 2nd", "difference", "95 %", "p", "p (Holm)", "verdict")
 NOTE = (
     "p: McNemar's exact test on the images that both held out; p (Holm) is corrected for all pairs and decides. "
@@ -44,7 +44,7 @@ def comparisons(pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def board_rows(runs: Sequence[Finished], first: int) -> Rows:
-    """Return the cells of `BOARD` and `COST` for the runs of a group, numbered from `first`."""
+    """Return the cells of `BOARD` for the runs of a group, numbered from `first`."""
     return [_cells(run, number) for number, run in enumerate(runs, first)]
 
 
@@ -97,9 +97,14 @@ def tied(runs: Sequence[Finished], pairs: Sequence[Pair]) -> list[bool]:
     return [run is runs[0] or run.name in ties for run in runs]
 
 
+def what(run: Finished) -> str:
+    """Say what a run is: backbone, strategy, head and taps."""
+    return " ".join(filter(None, [run.backbone, run.strategy, run.head, "+".join(run.taps)]))
+
+
 def short_names(runs: Sequence[Finished]) -> list[str]:
     """Name runs by what they are, if that tells them apart, else by their folders."""
-    told = [f"{run.backbone} {_how(run)}".strip() for run in runs]
+    told = [what(run) for run in runs]
     return told if len({*told}) == len(told) else [run.name for run in runs]
 
 
@@ -148,20 +153,15 @@ def _cells(run: Finished, number: int) -> list[str]:
     return [
         str(number),
         run.name,
-        run.backbone,
-        _how(run),
         f"{measured['n']:,}",
         f"{measured['accuracy']:.3f}",
         f"{low:.3f} to {high:.3f}",
         *(f"{measured[key]:.3f}" for key in ("balanced_accuracy", "log_loss", "ece")),
+        what(run),
         _large(run.params),
         _large(run.macs),
         "?" if run.seconds is None else clock(run.seconds) + ("*" if run.forwards == 0 else ""),
     ]
-
-
-def _how(run: Finished) -> str:
-    return " ".join(filter(None, [run.strategy, run.head, "+".join(run.taps)]))
 
 
 def _large(number: int | None) -> str:

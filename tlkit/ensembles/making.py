@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,9 @@ def together(
     Raises:
         TlkitError: They disagree on the label of an image.
     """
-    common = set(members[0][1].files).intersection(*(said.files for _, said in members[1:]))
+    # Names that cannot be written may have become the same one: nobody knows which image such a row is about.
+    single = [{file for file, times in Counter(said.files).items() if times == 1} for _, said in members]
+    common = single[0].intersection(*single[1:])
     files = tuple(file for file in members[0][1].files if file in common)
     found, labels = [], []
     for names, said in members:

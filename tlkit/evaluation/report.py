@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tlkit.classifier import Classifier
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
 
 def of_data(images: ImageData, inspection: Mapping[str, Any]) -> str:
@@ -42,8 +42,9 @@ def made(classifier: Classifier | Ensemble) -> str:
 
     training = classifier.training
     if not isinstance(classifier, Classifier):
-        fitted = f", fitted on {training['learned_from']:,} images" if training["learned_from"] else ""
-        return f"ensemble of {len(training['members'])}, {training['voting']} vote{fitted}"
+        images = training.get("learned_from")
+        fitted = f", fitted on {images:,} images" if images and isinstance(images, int) else ""
+        return f"ensemble of {len(classifier.members)}, {classifier.voting} vote{fitted}"
     return f"{classifier.backbone.name}, {training['strategy']}{_what(classifier)}: {_chosen(training)}"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
 
 Evidence: TypeAlias = "Callable[[Sequence[int], Sequence[int]], Sequence[PIL.Image.Image]]"
 """From rows and classes to pictures of where the evidence for these classes is; none if it cannot be told."""
@@ -141,7 +141,7 @@ def _data(images: ImageData, inspection: Mapping[str, Any]) -> dict[str, Any]:
     columns = [np.bincount(images.labels[rows], minlength=len(images.classes)).tolist() for rows in places.values()]
     unreadable = list(images.unreadable.items())
     return {
-        "source": ", ".join(f"{key}={value}" for key, value in images.source.items()),
+        "source": ", ".join(f"{key}={value}" for key, value in images.source.items() if value is not None),
         "splits": splits,
         "sizes": [len(rows) for rows in places.values()],
         "rows": list(zip(images.classes, zip(*columns, strict=True), strict=True)),

@@ -18,7 +18,7 @@ from tlkit.strategies.linear_probe import linear_probe, refuse_random
 if TYPE_CHECKING:
     from tlkit.backbones import Backbone
     from tlkit.data import ImageData
-    from tlkit.ensembles import Ensemble
+    from tlkit.ensembles.ensemble import Ensemble
     from tlkit.strategies.resources import Resources
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def ensemble(
             "strategy=ensemble: one member cannot vote. Give more backbones, strategy.backbones=[resnet18,vgg16], "
             "taps, strategy.taps=[…], or heads, strategy.heads=[svm,softmax]."
         )
-    networks = [backbone, *(_built(settings) for settings in backbones or [])]
+    chosen = [_checked(settings) for settings in backbones or []]  # all of them, before the first is loaded
+    networks = [backbone, *map(_built, chosen)]
     store = resources.store.staying()
     asks = []
     for network in networks:
@@ -81,9 +82,16 @@ def ensemble(
     return make_ensemble(members, _distinct(names), voting, resources.seed)
 
 
-def _built(settings: str | Mapping[str, Any]) -> Backbone:
+def _checked(settings: str | Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = registry.choice_settings("backbone", settings) if isinstance(settings, str) else settings
-    validate.check_plugin("backbone", chosen)
+    try:
+        validate.check_plugin("backbone", chosen)
+    except UsageError as err:
+        raise UsageError(f"strategy.backbones: {err}") from err
+    return chosen
+
+
+def _built(chosen: Mapping[str, Any]) -> Backbone:
     with progress(f"loading {chosen['name']}"):
         built: Backbone = registry.build("backbone", chosen)
     return built

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def backbone_checks(build: Callable[[], Backbone]) -> Iterator[tuple[str, Callab
         yield _title(check), partial(check, build, once)
     for check_one in (
         _forward_gives_a_row_of_classes_for_each_image,
+        _training_gives_one_tensor_too,
+        _auxiliary_classifiers_fit_where_they_look,
         _the_pool_tap_is_what_enters_the_classifier,
         _taps_are_named_ordered_and_as_described,
         _stages_cover_the_trunk_and_nothing_twice,
@@ -105,6 +108,39 @@ def _forward_gives_a_row_of_classes_for_each_image(backbone: Backbone) -> None:
     wanted = (len(batch), backbone.module.num_classes or backbone.tap("pool").channels)
     _demand(tuple(logits.shape) == wanted, f"forward gives {tuple(logits.shape)}, not {wanted}.")
     _demand(bool(logits.isfinite().all()), "forward gives infinities or NaN.")
+
+
+def _training_gives_one_tensor_too(backbone: Backbone) -> None:
+    import torch
+
+    module = deepcopy(backbone.module).train()  # whose statistics move
+    with torch.no_grad():
+        logits = module(_batch(backbone))
+    kind = type(logits).__name__
+    _demand(isinstance(logits, torch.Tensor), f"forward returns {kind} in training, not one tensor: hide the others.")
+
+
+def _auxiliary_classifiers_fit_where_they_look(backbone: Backbone) -> None:
+    import torch
+
+    module: Any = deepcopy(backbone.module).eval()
+    if not hasattr(module, "auxiliary_classifiers"):
+        return
+    _demand(isinstance(getattr(module, "auxiliary_weight", None), float), "auxiliary_weight is not a number.")
+    seen: dict[str, Tensor] = {}
+    classifiers = module.auxiliary_classifiers(3)
+    for path in classifiers:
+        part = module.get_submodule(path)
+        _demand(
+            next(part.parameters(), None) is not None, f"{path}, which an auxiliary classifier sees, learns nothing."
+        )
+        part.register_forward_hook(lambda _part, _inputs, output, path=path: seen.__setitem__(path, output))
+    batch = _batch(backbone)
+    with torch.inference_mode():
+        module(batch)
+        for path, classifier in classifiers.items():
+            shape = tuple(classifier.eval()(seen[path]).shape)
+            _demand(shape == (len(batch), 3), f"the auxiliary classifier of {path} gives {shape} for 3 classes.")
 
 
 def _the_pool_tap_is_what_enters_the_classifier(backbone: Backbone) -> None:

@@ -39,7 +39,7 @@ def augmented(preprocess: Preprocess, settings: Settings, views: Sequence[str] =
     mode = InterpolationMode(preprocess.interpolation)
     crop = v2.RandomResizedCrop(preprocess.input_size[1:], scale=_SCALE, interpolation=mode) if cropping else None
     steps = [
-        *([v2.RandomHorizontalFlip()] if kind != "none" else []),
+        *([v2.RandomHorizontalFlip()] if kind not in ("none", "crop") else []),
         *([v2.RandAugment()] if kind == "randaugment" else []),
         *([v2.TrivialAugmentWide()] if kind == "trivialaugment" else []),
         *([v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)] if strength else []),

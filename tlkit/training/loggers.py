@@ -1,5 +1,6 @@
-"""Where a run is logged beside its CSV file: Lightning's own loggers, into the run directory, nothing sent anywhere.
+"""Where a run is logged beside its own files: Lightning's own loggers, into the run directory, nothing sent anywhere.
 
+Of probes and trainings alike: settings, what was measured, pictures and the files of the run; of a training its curves.
 Who wants a server says so as its makers have it: `MLFLOW_TRACKING_URI`, `WANDB_MODE=online`.
 A run that goes on from a checkpoint goes on in the same place; MLflow and wandb keep steps that were done twice twice.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,15 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tlkit import files
 from tlkit.errors import UsageError
-from tlkit.training import LOGS
+from tlkit.training import CHECKPOINT, LOGS
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
+
+log = logging.getLogger(__name__)
 
 Name = Literal["tensorboard", "mlflow", "wandb"]
 NAMES: tuple[str, ...] = get_args(Name)
 
 _PROJECT = "tlkit"
+_MODEL, _LOG = "model", "log.txt"  # of the run directory, see `tlkit.runs`
 _FLUSH = 5  # seconds; what TensorBoard has not written yet is lost when the process is killed
 
 
@@ -62,7 +66,10 @@ class Logging:
 
     def loggers(self, steps: int = 0) -> list[Logger]:
         """Return the loggers; those of a run that was stopped go on after its first `steps` steps."""
-        for name in self.names if not self._made else ():
+        return [self._logger(name, steps) for name in self.names]
+
+    def _logger(self, name: str, steps: int = 0) -> Logger:
+        if name not in self._made:
             place = self.folder / name
             new = not place.exists()
             place.mkdir(parents=True, exist_ok=True)
@@ -70,25 +77,45 @@ class Logging:
                 self._made[name] = _MAKERS[name](place, self._title(), steps)
                 if new:
                     self._made[name].log_hyperparams(dict(self.config))
-        return list(self._made.values())
+        return self._made[name]
 
-    def result(self, metrics: Mapping[str, Any]) -> None:
-        """Log what was measured on the held-out images."""
-        final = {f"final_{name}": value for name, value in metrics.items() if isinstance(value, float)}
-        for name, logger in zip(self.names, self.loggers(), strict=True):
-            if name == "tensorboard":  # its table of runs takes settings together with what they came to
-                logger.log_hyperparams(dict(self.config), final)
-            else:
-                logger.log_metrics(final)
+    def result(self, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+        """Log what came out of a run whose files are all written: numbers, pictures and the files themselves.
+
+        Whatever fails here is told and no more: the run is whole.
+
+        Args:
+            metrics: Of the held-out images.
+            training: Facts about how the classifier was made.
+        """
+        numbers = _numbers(metrics, training)
+        for name in self.names:
+            with self._telling(name):
+                logger: Any = self._logger(name)
+                if name == "tensorboard":  # its table of runs takes settings together with what they came to
+                    logger.log_hyperparams(dict(self.config), numbers)
+                else:
+                    logger.log_metrics(numbers)
+                _KEEPERS[name](logger, self.folder.parent)
 
     def close(self, status: str) -> None:
         """End what was logged, with "success" or "failed"."""
         for name, logger in self._made.items():
-            logger.finalize(status)
-            if name == "wandb":
-                own: Any = logger
-                own.experiment.finish(exit_code=0 if status == "success" else 1)
+            with self._telling(name):
+                logger.finalize(status)
+                if name == "wandb":
+                    own: Any = logger
+                    own.experiment.finish(exit_code=0 if status == "success" else 1)
         self._made.clear()
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """Make a warning of what a tracker cannot do: its server may be gone when a training of hours is done."""
+        try:
+            yield
+        except Exception as err:
+            place = self.folder.parent
+            log.warning("warning: logger=%s: %s: %s. The run itself is whole: %s", name, type(err).__name__, err, place)
 
     def _title(self) -> str:
         return "/".join(self.folder.parent.parts[-3:])
@@ -104,6 +131,19 @@ def logged(names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> Ite
         started.close("failed")
         raise
     started.close("success")
+
+
+def _numbers(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, float]:
+    """Return what of a run is one number: of the held-out images, of cross-validation, and the seconds it took.
+
+    >>> _numbers({"accuracy": 0.9, "n": 20}, {"cv_accuracy": 0.8, "seconds": {"head": 2}})
+    {'final_accuracy': 0.9, 'cv_accuracy': 0.8, 'seconds/head': 2.0}
+    """
+    final = {f"final_{name}": value for name, value in metrics.items() if isinstance(value, float)}
+    ends = zip(("final_accuracy_low", "final_accuracy_high"), metrics.get("accuracy_interval", ()), strict=False)
+    cross_validated = {name: training[name] for name in ("cv_accuracy",) if training.get(name) is not None}
+    seconds = {f"seconds/{part}": float(value) for part, value in (training.get("seconds") or {}).items()}
+    return {**final, **dict(ends), **cross_validated, **seconds}
 
 
 def _tensorboard(place: Path, title: str, steps: int) -> Logger:
@@ -167,7 +207,51 @@ def _environment(name: str, value: str) -> Iterator[None]:
         del os.environ[name]
 
 
+def _keep_in_tensorboard(logger: Any, run: Path) -> None:  # noqa: ANN401
+    """Show the pictures; TensorBoard has no place for other files."""
+    import numpy as np
+    from PIL import Image
+
+    for path in _pictures(run):
+        with Image.open(path) as picture:
+            logger.experiment.add_image(path.stem, np.asarray(picture.convert("RGB")), dataformats="HWC")
+
+
+def _keep_in_mlflow(logger: Any, run: Path) -> None:  # noqa: ANN401
+    for path in _files(run):
+        logger.experiment.log_artifact(logger.run_id, str(path))
+    logger.experiment.log_artifacts(logger.run_id, str(run / _MODEL), _MODEL)
+
+
+def _keep_in_wandb(logger: Any, run: Path) -> None:  # noqa: ANN401
+    import wandb
+
+    for path in _pictures(run):
+        logger.log_image(path.stem, [str(path)])
+    with _environment("WANDB_CACHE_DIR", str(run / LOGS / "wandb" / "cache")):
+        model = [path for path in (run / _MODEL).rglob("*") if path.is_file()]
+        for kind, folder, paths in (("results", run, _files(run)), (_MODEL, run / _MODEL, model)):
+            artifact = wandb.Artifact(f"{logger.experiment.id}-{kind}", kind)
+            for path in paths:  # if these were not immutable, they would be copied to the home directory first
+                artifact.add_file(str(path), path.relative_to(folder).as_posix(), policy="immutable")
+            logger.experiment.log_artifact(artifact)
+
+
+def _pictures(run: Path) -> list[Path]:
+    return sorted(run.glob("*.png"))
+
+
+def _files(run: Path) -> list[Path]:
+    """Return the files of a run, without what is still written or soon removed."""
+    return sorted(path for path in run.glob("[!.]*") if path.is_file() and path.name not in (CHECKPOINT, _LOG))
+
+
 _MAKERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+_KEEPERS: dict[str, Callable[[Any, Path], None]] = {
+    "tensorboard": _keep_in_tensorboard,
+    "mlflow": _keep_in_mlflow,
+    "wandb": _keep_in_wandb,
+}
 
 
 @contextmanager

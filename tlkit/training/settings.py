@@ -33,9 +33,10 @@ class Settings:
             three epochs), "step" (a tenth after each third) or "onecycle" (Smith and Topin 2017).
         warmup: cosine: share of all steps in which the rate rises.
         label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2015).
-        augment: "none", "flip" (left to right), "standard" (random resized crop and flip), "randaugment" (Cubuk et al.
-            2019) or "trivialaugment" (Mueller and Hutter 2021), both on top of the standard; or "views": one of
-            `codes.views` in each epoch. With "none" and "views" the frozen stages of `partial` run only once.
+        augment: "none", "flip" (left to right), "crop" (random resized crop), "standard" (both), "randaugment" (Cubuk
+            et al. 2019) or "trivialaugment" (Mueller and Hutter 2021), both on top of the standard; or "views": one of
+            `codes.views` in each epoch. With "none" and "views" the frozen stages of `partial` run only once. Mirrored
+            writing is other writing: "crop" or "none" for that.
         color_jitter: largest relative change of brightness, contrast and saturation.
         random_erasing: share of images in which a rectangle is erased (Zhong et al. 2017).
         mixup: alpha of mixup (Zhang et al. 2017); 0 for none.
@@ -59,7 +60,7 @@ class Settings:
     schedule: Literal["cosine", "plateau", "step", "onecycle"] = "cosine"
     warmup: float = 0.1
     label_smoothing: float = 0.0
-    augment: Literal["none", "flip", "standard", "randaugment", "trivialaugment", "views"] = "standard"
+    augment: Literal["none", "flip", "crop", "standard", "randaugment", "trivialaugment", "views"] = "standard"
     color_jitter: float = 0.0
     random_erasing: float = 0.0
     mixup: float = 0.0

@@ -59,14 +59,12 @@ def visualize(
         UsageError: settings that make no sense together.
         TlkitError: no such run or images, or none of them can be read.
     """
-    from tlkit.classifier import Classifier
-
     what = what or _suggested(run, tap, data or images)
     _check(what, run=run, backbone=backbone, data=data, images=images, split=split, tap=tap, weights=weights)
     if most < 1:
         raise UsageError(f"most={most}: give a positive number of images.")
     source = runs.find(run) if run else None
-    classifier = Classifier.load(source / runs.MODEL, weights) if source else None
+    classifier = _classifier(source, weights) if source else None
     data = data and {key: lasting(key, value) for key, value in data.items()}
     given = {"run": run, "backbone": backbone, "data": data, "images": images, "split": split}
     record = {**given, "what": what, "tap": tap, "maps": maps, "most": most, "codes": codes, "seed": seed}
@@ -83,6 +81,16 @@ def visualize(
             paths = _gradcam(classifier, pictures, tap, most, codes, cache, folder)
     print("\n".join(f"results: {runs.short(path)}" for path in paths))
     return paths
+
+
+def _classifier(run: Path, weights: str | None) -> Classifier:
+    """Return the classifier of a run, which has to be a single network's."""
+    from tlkit.classifier import Classifier
+    from tlkit.ensembles.ensemble import RECORD
+
+    if (run / runs.MODEL / RECORD).is_file():
+        raise UsageError(f"run={run} is an ensemble, and a vote has no network of its own. Give the run of a member.")
+    return Classifier.load(run / runs.MODEL, weights)
 
 
 def _suggested(run: str | None, tap: str | None, images: object) -> What:
@@ -167,8 +175,11 @@ def _gradcam(
 ) -> list[Path]:
     from tlkit import plots
     from tlkit.visualize import pages
+    from tlkit.visualize.attribution import class_scores, map_taps
     from tlkit.visualize.evidence import evidence, ordered
 
+    taps = map_taps(classifier, tap)
+    class_scores(classifier)  # refuses, before any pass, a head without a gradient
     store = prediction_store(classifier, codes, cache)
     predictions = classifier.predict(pictures.images, files=pictures.files, store=store)
     pictures.tell_unreadable({row: why for row, why in enumerate(predictions["error"]) if why is not None})
@@ -182,7 +193,7 @@ def _gradcam(
         )
     paths = []
     for number, page in enumerate(
-        evidence(classifier, pictures, predictions, order[:most], tap, codes.get("device", "auto"))
+        evidence(classifier, pictures, predictions, order[:most], taps, codes.get("device", "auto"))
     ):
         path = folder / f"gradcam-{number + 1:02}.png"
         plots.save(pages.attribution_page(*page), path)

@@ -98,6 +98,6 @@ def _remarks(rule: Rectified) -> Iterator[str]:
     if rule.norms:
         yield "Local response normalisation passes signals back as they are."
     if rule.others:
-        yield f"What the paper does not speak of passes them back as gradients: {', '.join(rule.others)}."
+        yield f"The paper does not speak of these, which pass signals back as gradients do: {', '.join(rule.others)}."
     if not rule.pools:
         yield "No max-pooling, so no switches: but for their place, projections are the same for every image."

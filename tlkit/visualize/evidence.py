@@ -11,13 +11,14 @@ import torch
 from tlkit.codes.engines import check_settings
 from tlkit.data import decode
 from tlkit.progress import progress
-from tlkit.visualize.attribution import class_scores, grad_cam, guided, map_taps
+from tlkit.visualize.attribution import class_scores, grad_cam, guided
 from tlkit.visualize.pages import ROWS, ImageRow
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from tlkit.backbones import Tap
     from tlkit.classifier import Classifier
     from tlkit.visualize.pictures import Pictures
 
@@ -41,7 +42,7 @@ def evidence(
     pictures: Pictures,
     predictions: pd.DataFrame,
     rows: Sequence[int],
-    tap: str | None,
+    taps: Sequence[Tap],
     device: str = "auto",
 ) -> Iterator[Page]:
     """Yield pages: rows, the titles of their columns, and a caption.
@@ -51,13 +52,12 @@ def evidence(
         pictures: the images.
         predictions: of all of them, from `Classifier.predict`.
         rows: which to draw, in this order.
-        tap: whose map Grad-CAM takes; the last one with a map by default.
+        taps: from `map_taps`; Grad-CAM takes the map of the first that has a gradient.
         device: a torch device, or "auto".
 
     Raises:
-        UsageError: the head's score has no gradient, or the network has no such map.
+        UsageError: the head's score has no gradient.
     """
-    taps = map_taps(classifier, tap)
     classifier.backbone.module.to(check_settings(device=device))
     scores = class_scores(classifier)
     probabilities = predictions[[f"p({name})" for name in classifier.classes]].to_numpy()
@@ -89,7 +89,7 @@ def evidence(
                 )
                 for number, row in enumerate(some)
             ]
-            yield told, (f"Grad-CAM at {taken.name}", name), _caption(classifier)
+            yield told, (f"Grad-CAM at {taken.name}", name), _caption(classifier, name)
             advance(len(some))
 
 
@@ -101,12 +101,14 @@ def _others(probabilities: NDArray[np.floating], labels: Sequence[int] | None) -
     return np.where(ranking[:, 0] == labels, ranking[:, 1], labels)
 
 
-def _caption(classifier: Classifier) -> str:
+def _caption(classifier: Classifier, name: str) -> str:
     views: Any = classifier.recipe.get("views", 1)
     also = "" if views == 1 else " Probabilities are means over several views; the maps are of the plain one."
     head = type(classifier.head).__name__
+    is_guided = name.startswith("guided")
+    paper = "Guided backprop: Springenberg et al. 2015" if is_guided else "Plain saliency: Simonyan et al. 2014"
     return (
         f"Evidence for the score of a class ({head} on {' + '.join(classifier.taps)}), before the softmax. "
         "Grad-CAM: Selvaraju et al. 2017, each map in a scale of its own. "
-        f"Guided backprop: Springenberg et al. 2015, of the predicted class.{also}"
+        f"{paper}, of the predicted class.{also}"
     )

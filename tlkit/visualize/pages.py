@@ -59,7 +59,7 @@ def filter_grid(weights: Floats, dead: NDArray[np.int64], title: str) -> Figure:
             axes[0, 0].add_patch(box)
     axes[0, 0].set_ylim(axes[0, 0].get_ylim()[0] + 4, -16)
     _title(figure, title)
-    return figure
+    return _settled(figure)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def projection_page(maps: Sequence[MapPanel], title: str, caption: str) -> Figur
         right.set_title("deconvnet projections", fontsize=9, loc="left")
     _title(figure, title)
     _caption(figure, caption)
-    return figure
+    return _settled(figure)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def attribution_page(rows: Sequence[ImageRow], titles: tuple[str, str], caption:
             (first, predicted, row.probability, row.cams[0]),
             (second, other, row.other_probability, row.cams[1]),
         ):
-            words = f"{name} {p:.3f}" + ("" if cam.any() else ": nothing for it")
+            words = f"{name}, p = {p:.3f}" + ("" if cam.any() else ": nothing for it")
             cell.set_title(words, fontsize=8.5, fontfamily=fonts, parse_math=False)
     heads = (
         "",
@@ -160,7 +160,7 @@ def attribution_page(rows: Sequence[ImageRow], titles: tuple[str, str], caption:
     for cell, head in zip(axes[0], heads, strict=True):
         cell.set_title(f"{head}\n{cell.get_title()}", fontsize=8.5, fontfamily=fonts, parse_math=False)
     _caption(figure, caption)
-    return figure
+    return _settled(figure)
 
 
 def tiled(pictures: Floats, columns: int, gap: tuple[int, int], background: float) -> Floats:
@@ -244,6 +244,12 @@ def _title(figure: Figure, text: str) -> None:
 
 def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(_folded(figure, text, 9), fontsize=9, color="#444444", parse_math=False)
+
+
+def _settled(figure: Figure) -> Figure:
+    """Let the layout find the place of titles above pictures of a fixed shape; its first pass may cut them."""
+    figure.draw_without_rendering()
+    return figure
 
 
 def _folded(figure: Figure, text: str, size: float) -> str:
