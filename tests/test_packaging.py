@@ -28,6 +28,7 @@ LAYERS = [
     ["sources", "results"],
     ["comparison"],
     ["lr_find", "combine", "summaries", "backbone_list", "visualize"],
+    ["finish"],
     ["workflow"],
     ["api", "estimators"],
     ["cli"],

@@ -57,7 +57,7 @@ def test_check_fails_a_backbone_that_breaks_the_contract(install: Install, capsy
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("show=vgg61", "show=vgg61: no plugin has that name. Did you mean 'vgg16'?"),
+        ("show=vgg61", "show=vgg61: no plugin has that name. Did you mean 'vgg19' or 'vgg16'"),
         ("check=folder", "backbone=folder: no backbone called 'folder'."),
     ],
 )

@@ -44,7 +44,7 @@ def test_everything_wrong_is_reported_at_once_with_its_key() -> None:
     beginnings = [
         "  sed: no such setting. Did you mean 'seed'?",
         "  seed: expected int, got 'x'.",
-        "  backbone=resnte50: no backbone called 'resnte50'. Did you mean 'resnet50'",
+        "  backbone=resnte50: no backbone called 'resnte50'. Did you mean 'resnet50",
         "  data.rooot: no such setting. Did you mean 'root'",
         "  data.root: a value is required.",
         "  data.test_size: expected float, got 'half'.",

@@ -314,19 +314,45 @@ def _report(command: str, action: Callable[[], None]) -> int:
     except SystemExit as end:  # Hydra and argparse end so after --help and the like
         return int(end.code or 0)
     except (KeyboardInterrupt, Terminated) as end:
-        what = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
-        return INTERRUPTED if isinstance(end, KeyboardInterrupt) else Terminated.exit_code
+        return _stopped(command, end)
     except BrokenPipeError:
         raise
     except Exception as err:
+        if end := _stop_behind(err):
+            return _stopped(command, end)
         code, message = _explain(err)
         if message is None or traceback_wanted:
             raise
         print(f"tlkit {command}: {message}", file=sys.stderr)
         return code
     return 0
+
+
+def _stopped(command: str, end: BaseException) -> int:
+    what = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"\ntlkit {command}: {what}; {told(end) or 'nothing half-written was left behind.'}", file=sys.stderr)
+    return INTERRUPTED if isinstance(end, KeyboardInterrupt) else Terminated.exit_code
+
+
+def _stop_behind(err: BaseException) -> BaseException | None:
+    """Return the Ctrl-C or SIGTERM that an error comes of: torch's writer of files fails if it is stopped halfway.
+
+    >>> try:
+    ...     try:
+    ...         raise KeyboardInterrupt
+    ...     finally:
+    ...         raise RuntimeError
+    ... except RuntimeError as err:
+    ...     print(repr(_stop_behind(err)))
+    KeyboardInterrupt()
+    """
+    end = err.__context__
+    while end is not None and not isinstance(end, KeyboardInterrupt | Terminated):
+        end = end.__context__
+    for note in getattr(err, "__notes__", []) if end else []:
+        end.add_note(note)  # type: ignore[union-attr]
+    return end
 
 
 def _explain(err: Exception) -> tuple[int, str | None]:

@@ -215,14 +215,8 @@ def embedding(points: ArrayLike, labels: ArrayLike, classes: Sequence[str], wron
     figure, axes = _figure(5.5, 5.5 + (0.1 * len(names) if few else 0))
     for label in np.unique(y):
         colour = colours(label if few else label / (len(names) - 1))
-        axes.scatter(
-            plane[y == label, 0],
-            plane[y == label, 1],
-            s=16,
-            color=colour,
-            linewidths=0,
-            label=names[label] if few else None,
-        )
+        own = plane[y == label]
+        axes.scatter(own[:, 0], own[:, 1], s=16, color=colour, linewidths=0, label=names[label] if few else None)
     if ringed.any():
         axes.scatter(
             plane[ringed, 0],

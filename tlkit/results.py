@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tlkit.classifier import Classifier, Unseen
-    from tlkit.codes import CodesStore
     from tlkit.data import ImageData
     from tlkit.ensembles.ensemble import Ensemble
     from tlkit.reports import Shown
@@ -51,25 +50,6 @@ def write_results(out: Path, metrics: dict[str, Any], predictions: pd.DataFrame,
     files.write_json(out / "environment.json", environment)
     files.write_text(out / runs.REPORT, reports.page(shown, metrics, predictions, environment, out))
     files.write_json(out / runs.METRICS, metrics)
-
-
-def draw_maps(
-    out: Path, part: ImageData, predictions: pd.DataFrame, classifier: Classifier | Ensemble, store: CodesStore
-) -> None:
-    """Draw some of the predicted images by their codes, which the store has; the networks of an ensemble have many."""
-    from tlkit import plots, reports
-    from tlkit.classifier import Classifier
-
-    if not isinstance(classifier, Classifier):
-        return
-    rows = np.sort(np.random.default_rng(0).permutation(len(part))[: reports.MOST])
-    some = part.select(rows)
-    codes = store.codes(classifier.backbone, some.images, classifier.taps)
-    first_views = np.arange(len(some)) * codes.views
-    tables = [np.asarray(codes.tables[tap].select(first_views)) for tap in classifier.taps]
-    wrong = (predictions["label"] != predictions["predicted"]).to_numpy()[rows]
-    for name, (title, points) in reports.maps(tables, seed=0).items():
-        plots.save(plots.embedding(points, some.labels, classifier.classes, wrong, title), out / f"{name}.png")
 
 
 def spelled(command: str, record: Mapping[str, Any]) -> str:

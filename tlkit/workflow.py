@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkit import combine, ranks, registry, results, runs, validate
+from tlkit import combine, finish, ranks, registry, results, runs, validate
 from tlkit.backbone_list import backbones
 from tlkit.codes.listing import codes
 from tlkit.comparison import compare
@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
     from tlkit.ensembles.ensemble import Ensemble
-    from tlkit.reports.page import Evidence
 
 log = logging.getLogger(__name__)
 
-_MANY_PASSES = 200
 _SHARED = ("fit", "extract")  # commands whose frozen pass several processes share
 
 
@@ -142,7 +140,6 @@ def fit(
     from tlkit.data import inspect
     from tlkit.ensembles.ensemble import Ensemble
     from tlkit.evaluation import report
-    from tlkit.reports import Shown
     from tlkit.strategies import Resources
     from tlkit.training.loggers import chosen, logged
 
@@ -175,11 +172,9 @@ def fit(
         classifier.save(out / runs.MODEL)
         results.write_training(classifier.training, out)
         results.write_data(out, images, inspection)
-        command, seconds = results.spelled("fit", record), time.perf_counter() - started
-        evidence = _evidence(classifier, part, store)
-        shown = Shown(classifier, command, seconds, images, part, inspection, evidence=evidence)
-        results.draw_maps(out, part, predictions, classifier, store)
-        results.write_results(out, metrics, predictions, shown)
+        command = results.spelled("fit", record)
+        judged = finish.Judged(classifier, part, predictions, store)
+        finish.write(out, metrics, judged, command, started, images=images, inspection=inspection)
         logs.result(metrics, classifier.training)
     extra = combine.report(metrics) if isinstance(classifier, Ensemble) else []
     print("\n".join([*extra, report.of_fit(images, classifier, metrics, runs.short(out))]))
@@ -242,7 +237,6 @@ def evaluate(
     """
     from tlkit.ensembles.ensemble import load_classifier
     from tlkit.evaluation import report
-    from tlkit.reports import Shown
 
     started = time.perf_counter()
     source = runs.find(run)
@@ -255,22 +249,11 @@ def evaluate(
     with runs.directory(folder, record) as folder:
         store = prediction_store(classifier, codes, cache)
         metrics, predictions, images = measure(classifier, images, chosen, store)
-        command, seconds = results.spelled("evaluate", record), time.perf_counter() - started
-        evidence = _evidence(classifier, images, store)
-        shown = Shown(classifier, command, seconds, images, images, run=runs.short(source), evidence=evidence)
-        results.draw_maps(folder, images, predictions, classifier, store)
-        results.write_results(folder, metrics, predictions, shown)
+        command = results.spelled("evaluate", record)
+        judged = finish.Judged(classifier, images, predictions, store)
+        finish.write(folder, metrics, judged, command, started, images=images, run=runs.short(source))
     print(report.of_evaluation(images, metrics, runs.short(folder)))
     return Run(folder, classifier, metrics, predictions)
-
-
-def _evidence(classifier: Classifier | Ensemble, images: ImageData, store: CodesStore) -> Evidence | None:
-    """Return what draws Grad-CAM, where that takes little beside what was computed anyway."""
-    if store.forwards < _MANY_PASSES and "epochs" not in classifier.training:
-        return None
-    from tlkit.visualize.overlays import overlays
-
-    return partial(overlays, classifier, images.images)
 
 
 def predict(

@@ -156,6 +156,7 @@ def test_a_vote_learns_from_unseen_images_only(members: list[Classifier], images
     elsewhere = replace(members[1], unseen=Unseen(("x",), np.zeros(1, dtype=np.int64), said.probabilities[:1]))
     with pytest.raises(TlkitError, match="there are 0 that all members judged so, not 10"):
         make_ensemble([members[0], elsewhere], ["a", "b"], "weighted", 1)
+    assert make_ensemble([members[0], elsewhere], ["a", "b"], "soft", 1).unseen is None
     other = replace(said, labels=(said.labels + 1) % 10)
     with pytest.raises(TlkitError, match="the labels of 240 images differ between the members"):
         make_ensemble([members[0], replace(members[1], unseen=other)], ["a", "b"], "weighted", 1)

@@ -9,14 +9,20 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import tlkit
+from tlkit.backbones import Backbone
 from tlkit.cli import main
+from tlkit.codes import CodesStore
+from tlkit.data import ImageData, prepare
 from tlkit.reports import maps
+from tlkit.strategies import Resources
+from tlkit.strategies.linear_probe import linear_probe
 from tlkit.workflow import Run
 
 CLASSES = [
@@ -162,6 +168,19 @@ def test_such_a_run_is_measured_again(run: Run, tmp_path: Path) -> None:
     assert {text for tag, text in again.texts if tag == "bdi"} >= set(CLASSES)
 
 
+def test_ensembles_have_reports(run: Run, tmp_path: Path) -> None:
+    data = {"name": "manifest", "path": str(run.path.parent / "list.csv")}
+    other = tlkit.fit(tmp_path / "other", data=data, strategy={"name": "linear_probe", "C": 0.001})
+    voted, judged = tmp_path / "voted", tmp_path / "judged"
+    assert main(["ensemble", f"runs=[{run.path},{other.path}]", f"hydra.run.dir={voted}"]) == 0
+    page = _Page((voted / "report.html").read_bytes().decode())
+    assert page.tags.keys() <= TAGS
+    assert "The ensemble beside its members" in " ".join(text for _, text in page.texts)
+    assert {text for tag, text in page.texts if tag == "bdi"} >= set(CLASSES)
+    assert main(["evaluate", f"run={voted}", "data=manifest", f"data.path={data['path']}", f"out={judged}"]) == 0
+    assert _Page((judged / "report.html").read_bytes().decode()).tags["img"] > 20
+
+
 def test_class_folders_with_such_names(tmp_path: Path) -> None:
     names = [name.replace("/", "") for name in CLASSES]
     for name, file, images in zip(names, FILES, _scans(10), strict=True):
@@ -169,10 +188,25 @@ def test_class_folders_with_such_names(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for number, image in enumerate(images):
             image.save(folder / f"{file}{number}.png")
-    run = tlkit.fit(tmp_path / "run", data={"name": "folder", "root": str(tmp_path / "photos")}, strategy=PROBE)
+    data = {"name": "folder", "root": str(tmp_path / "photos")}
+    run = tlkit.fit(tmp_path / "run", data=data, strategy={"name": "linear_probe", "C": 0.001})
     page = _Page(run.report.read_bytes().decode())
     assert page.tags.keys() <= TAGS
     assert {text for tag, text in page.texts if tag == "bdi"} >= set(names)
+
+
+def test_grad_cam_lies_over_what_the_network_sees(tiny: Backbone) -> None:
+    from tlkit.visualize.overlays import overlays
+
+    images = [image for each in _scans(12) for image in each]
+    labels = np.repeat(np.arange(len(CLASSES)), 12)
+    data = prepare(ImageData("scans", images, tuple(map(str, range(72))), labels, tuple("abcdef")), 1, test_size=0.2)
+    heads: list[tuple[Literal["svm", "knn"], int]] = [("svm", 2), ("knn", 0)]
+    for head, count in heads:
+        classifier = linear_probe(tiny, data, Resources(CodesStore(), {}, 1), head=head)
+        drawn = overlays(classifier, images, [3, 40], [0, 3])
+        assert [picture.size for picture in drawn] == [(64, 64)] * count
+        assert all(np.ptp(np.asarray(picture), axis=2).max() > 50 for picture in drawn)  # grey scans, coloured evidence
 
 
 def test_images_that_are_gone_by_then_are_no_error(run: Run, tmp_path: Path) -> None:
@@ -208,7 +242,7 @@ def test_in_a_browser_nothing_runs_and_nothing_sticks_out(run: Run, tmp_path: Pa
     found = json.loads(html.unescape(title[1]))
     assert len(found) == len(widths)
     for seen in found:
-        assert seen["title"] == "manifest: tiny, linear_probe"
+        assert seen["title"] == "manifest: tiny, linear_probe (prototype) on pool"
         assert seen["scripts"] == seen["broken"] == 0
         assert seen["images"] > 20
         assert seen["width"] <= seen["inner"]

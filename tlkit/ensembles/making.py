@@ -63,7 +63,7 @@ def make_ensemble(members: Sequence[Member], names: Sequence[str], voting: Votin
         "learned_from": len(shared[0]) if voting in FITTED and shared else 0,
     }
     ensemble = Ensemble(tuple(classes), tuple(members), tuple(names), voting, weights, head, training)
-    if shared is None or voting in FITTED:  # what it was fitted on, it has seen
+    if shared is None or not shared[0] or voting in FITTED:  # what it was fitted on, it has seen
         return ensemble
     files, labels, probabilities = shared
     return Ensemble(**{**vars(ensemble), "unseen": Unseen(files, labels, ensemble.vote(probabilities))})

@@ -30,9 +30,8 @@ def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, tup
         (van der Maaten and Hinton 2008).
     """
     scores, variances = _components(codes)
+    plane = np.pad(scores, ((0, 0), (0, 1)))[:, :2]  # a single image has one component
     share = variances[:2].sum() / max(variances.sum(), np.finfo(float).tiny)
-    plane = np.zeros((len(scores), 2))  # a single image has a single component
-    plane[:, : scores.shape[1]] = scores[:, :2]
     found = {"pca": (f"PCA, {share:.0%} of the variance", plane)}
     spread = scores[:, 0].std()
     if len(scores) >= _FEWEST and spread > 0:
@@ -41,8 +40,8 @@ def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, tup
         start = (1e-4 * scores[:, :2] / spread).astype(np.float32)
         perplexity = min(30.0, (len(scores) - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init=start, max_iter=_STEPS, random_state=seed)
-        laid_out = tsne.fit_transform(scores[:, :_COMPONENTS].astype(np.float32))
-        found["tsne"] = (f"t-SNE, perplexity {perplexity:.3g}", laid_out)
+        near = tsne.fit_transform(scores[:, :_COMPONENTS].astype(np.float32))
+        found["tsne"] = (f"t-SNE, perplexity {perplexity:.3g}", near)
     return found
 
 

@@ -141,7 +141,7 @@ def _data(images: ImageData, inspection: Mapping[str, Any]) -> dict[str, Any]:
     columns = [np.bincount(images.labels[rows], minlength=len(images.classes)).tolist() for rows in places.values()]
     unreadable = list(images.unreadable.items())
     return {
-        "source": ", ".join(f"{key}={value}" for key, value in images.source.items()),
+        "source": ", ".join(f"{key}={value}" for key, value in images.source.items() if value is not None),
         "splits": splits,
         "sizes": [len(rows) for rows in places.values()],
         "rows": list(zip(images.classes, zip(*columns, strict=True), strict=True)),

@@ -10,7 +10,7 @@ import PIL.Image
 import torch
 
 from tlkit.classifier import Classifier
-from tlkit.data import decode
+from tlkit.data import UnreadableImage, decode
 from tlkit.errors import UsageError
 from tlkit.visualize.attribution import class_scores, grad_cam, map_taps
 from tlkit.visualize.pages import heat_picture
@@ -26,7 +26,8 @@ def overlays(
     """Return some images as the network sees them, with the evidence for a class laid over each.
 
     Args:
-        classifier: nothing is drawn for a vote, a head without a gradient, or a network without maps.
+        classifier: nothing is drawn for a vote, a head without a gradient, a network without maps, or images that are
+            gone.
         images: of which `rows` are drawn.
         rows: a few.
         labels: of each a position in `classifier.classes`.
@@ -35,10 +36,12 @@ def overlays(
         return []
     try:
         scores, taps = class_scores(classifier), map_taps(classifier)
-    except UsageError:
+        pixels = [classifier.backbone.preprocess.pixels(decode(images[row])) for row in rows]
+    except (UsageError, UnreadableImage, OSError):
         return []
-    preprocess, device = classifier.backbone.preprocess, next(classifier.backbone.module.parameters()).device
-    pixels = [preprocess.pixels(decode(images[row])) for row in rows]
-    batch = preprocess.normalise(torch.from_numpy(np.stack(pixels)).to(device))
-    _, cams = grad_cam(classifier.backbone, scores, batch, np.asarray(labels), taps)
-    return [PIL.Image.fromarray(heat_picture(own, cam)) for own, cam in zip(pixels, cams, strict=True)]
+    drawn = []
+    for own, label in zip(pixels, labels, strict=True):  # one by one: with its gradients a large network fills memory
+        image = classifier.backbone.preprocess.normalise(torch.from_numpy(own[None]).to(scores.device))
+        _, cams = grad_cam(classifier.backbone, scores, image, np.array([label]), taps)
+        drawn.append(PIL.Image.fromarray(heat_picture(own, cams[0])))
+    return drawn
