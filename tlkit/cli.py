@@ -318,8 +318,8 @@ def _report(command: str, action: Callable[[], None]) -> int:
     except BrokenPipeError:
         raise
     except Exception as err:
-        if end := _stop_behind(err):
-            return _stopped(command, end)
+        if stop := _stop_behind(err):
+            return _stopped(command, stop)
         code, message = _explain(err)
         if message is None or traceback_wanted:
             raise
