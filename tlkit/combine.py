@@ -18,6 +18,7 @@ from tlkit.ensembles.voting import VOTINGS, Voting
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
 from tlkit.runs import MODEL, directory, short
+from tlkit.tables import on_screen
 from tlkit.words import words
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def report(metrics: Mapping[str, Any]) -> list[str]:
 
     others = ", ".join(f"{name} {value:.3f}" for name, value in metrics["other_votes"].items())
     rows = metrics["members"]
-    return [*_listed(rows), *verdicts(rows), f"other votes of the same members: {others}"]
+    lines = [*_listed(rows), *verdicts(rows), f"other votes of the same members: {others}"]
+    return [on_screen(line) for line in lines]
 
 
 def _found(asked: str | list[str]) -> list[Path]:

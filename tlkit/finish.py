@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,15 @@ from tlkit import results
 
 if TYPE_CHECKING:
     import pandas as pd
+    import PIL.Image
 
     from tlkit.classifier import Classifier
     from tlkit.codes import CodesStore
     from tlkit.data import ImageData
     from tlkit.ensembles.ensemble import Ensemble
     from tlkit.reports.page import Evidence
+
+log = logging.getLogger(__name__)
 
 _MANY_PASSES = 200
 
@@ -93,6 +97,15 @@ def _evidence(judged: Judged) -> Evidence | None:
     """Return what draws Grad-CAM, where that takes little beside what was computed anyway."""
     if judged.store.forwards < _MANY_PASSES and "epochs" not in judged.classifier.training:
         return None
+    return partial(_overlays, judged)
+
+
+def _overlays(judged: Judged, rows: Sequence[int], labels: Sequence[int]) -> Sequence[PIL.Image.Image]:
+    """Draw Grad-CAM; where that fails the run, which is done, does not."""
     from tlkit.visualize.overlays import overlays
 
-    return partial(overlays, judged.classifier, judged.images.images)
+    try:
+        return overlays(judged.classifier, judged.images.images, rows, labels)
+    except Exception as err:  # out of memory, say, or a network that gradients do not get through
+        log.warning("report.html has no Grad-CAM: %s: %s", type(err).__name__, err)
+        return []

@@ -105,6 +105,8 @@ def read_probabilities(run: Path, classes: Sequence[str], judged: str) -> Unseen
         table = table[table["judged"] == judged]
         labels = np.array([number[name] for name in table["label"]], dtype=np.int64)
         probabilities = table[columns].to_numpy(np.float32)
+    except FileNotFoundError:
+        raise TlkitError(f"{path}: no such file; the run was made by an earlier version. Fit it again.") from None
     except (OSError, ValueError, KeyError) as err:
         raise TlkitError(f"{path}: it does not say what the run predicted: {err!r}. Fit the run again.") from err
     if not np.isfinite(probabilities).all():

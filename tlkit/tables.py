@@ -53,6 +53,15 @@ def original(cell: str) -> str:
     return re.sub(f"{_START}'{_FORMULA}|^'{_BREAK}", "", cell)
 
 
+def on_screen(text: str) -> str:
+    r"""Replace what could move the cursor of a terminal: names come from anywhere.
+
+    >>> on_screen("a\x1b[2Jb")
+    'a?[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def check_extension(out: str | Path) -> None:
     """Refuse a file name that says no known format; "-" is CSV on standard output.
 

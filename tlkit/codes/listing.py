@@ -20,6 +20,7 @@ from tlkit.codes.cache import Cache, cache_at
 from tlkit.codes.disk import Record
 from tlkit.errors import TlkitError, UsageError, some
 from tlkit.progress import progress
+from tlkit.tables import on_screen
 
 _SHORT = 12  # digits of an id that are shown
 
@@ -210,7 +211,7 @@ def _word(value: Any) -> str:  # noqa: ANN401 - whatever a description holds
     """Write a value of a description on one line, without what could move the cursor."""
     named = value.get("name", value) if isinstance(value, dict) else value
     text = "?" if named is None else str(named)
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:60]
+    return on_screen(text)[:60]
 
 
 def _date(then: float) -> str:

@@ -15,6 +15,7 @@ from tlkit.comparison import tables as telling
 from tlkit.comparison.finished import Finished, find_runs, finished
 from tlkit.comparison.pairs import Pair, groups, pairs
 from tlkit.errors import UsageError, some
+from tlkit.tables import on_screen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def compare(*, runs: str | list[str], out: str | None = None) -> Comparison:
 def _print(parted: Sequence[Sequence[Finished]], found: Sequence[Pair]) -> None:
     numbers = _numbers(parted)
     for runs in parted:
-        print(_safe(_title(runs, len(parted))))
+        print(on_screen(_title(runs, len(parted))))
         _show(telling.BOARD, telling.board_rows(runs, numbers[runs[0].name]), len(telling.REACHED))
     if found:
         _show(telling.PAIRS, telling.pair_rows(found[:_MOST_PRINTED], numbers))
@@ -69,7 +70,7 @@ def _print(parted: Sequence[Sequence[Finished]], found: Sequence[Pair]) -> None:
             print(f"... and {len(found) - _MOST_PRINTED} pairs more: out=FOLDER writes all.")
     print("\n".join(_notes(parted, found)))
     for runs in parted:
-        print(_safe(telling.conclusion(runs, found, numbers)))
+        print(on_screen(telling.conclusion(runs, found, numbers)))
 
 
 def _show(titles: Sequence[str], rows: telling.Rows, parted: int | None = None) -> None:
@@ -81,7 +82,7 @@ def _show(titles: Sequence[str], rows: telling.Rows, parted: int | None = None) 
     console = Console(width=None if sys.stdout.isatty() else 1000)
     table = Table(*(Column(title, overflow="fold") for title in titles), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(escape(_safe(cell)) for cell in row))
+        table.add_row(*(escape(on_screen(cell)) for cell in row))
     if parted and console.measure(table).maximum >= console.width:
         _show(titles[:parted], [row[:parted] for row in rows])
         _show([titles[0], *titles[parted:]], [[row[0], *row[parted:]] for row in rows])
@@ -145,8 +146,3 @@ def _notes(parted: Sequence[Sequence[Finished]], found: Sequence[Pair]) -> list[
 def _numbers(parted: Sequence[Sequence[Finished]]) -> dict[str, int]:
     """Number the runs from 1, through all groups."""
     return {run.name: number for number, run in enumerate((run for runs in parted for run in runs), 1)}
-
-
-def _safe(text: str) -> str:
-    """Leave out what could move the cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
