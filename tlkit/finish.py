@@ -89,7 +89,8 @@ def _draw_maps(out: Path, classifier: Classifier, judged: Judged) -> None:
     first_views = np.arange(len(some)) * codes.views
     tables = [np.asarray(codes.tables[tap].select(first_views)) for tap in classifier.taps]
     wrong = (judged.predictions["label"] != judged.predictions["predicted"]).to_numpy()[rows]
-    for name, (title, points) in reports.maps(tables, seed=0).items():
+    again = judged.store.forwards == 0  # the first run on these codes has drawn it
+    for name, (title, points) in reports.maps(tables, seed=0, tsne=not again).items():
         plots.save(plots.embedding(points, some.labels, classifier.classes, wrong, title), out / f"{name}.png")
 
 

@@ -18,12 +18,13 @@ MOST = 400
 _COMPONENTS, _STEPS, _FEWEST = 50, 500, 10
 
 
-def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, tuple[str, Floats]]:
+def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int, *, tsne: bool = True) -> dict[str, tuple[str, Floats]]:
     """Lay images out on a plane in several ways.
 
     Args:
         codes: of each tap, (n, d); the taps weigh the same.
         seed: of t-SNE.
+        tsne: whether it is wanted; it takes longer than the rest of a second fit's page.
 
     Returns:
         A title and (n, 2) for "pca", and if there are 10 images or more for "tsne", of the first 50 components
@@ -34,13 +35,13 @@ def maps(codes: Sequence[NDArray[np.floating[Any]]], seed: int) -> dict[str, tup
     share = variances[:2].sum() / max(variances.sum(), np.finfo(float).tiny)
     found = {"pca": (f"PCA, {share:.0%} of the variance", plane)}
     spread = scores[:, 0].std()
-    if len(scores) >= _FEWEST and spread > 0:
+    if tsne and len(scores) >= _FEWEST and spread > 0:
         from sklearn.manifold import TSNE
 
         start = (1e-4 * scores[:, :2] / spread).astype(np.float32)
         perplexity = min(30.0, (len(scores) - 1) / 3)
-        tsne = TSNE(perplexity=perplexity, init=start, max_iter=_STEPS, random_state=seed)
-        near = tsne.fit_transform(scores[:, :_COMPONENTS].astype(np.float32))
+        layout = TSNE(perplexity=perplexity, init=start, max_iter=_STEPS, random_state=seed)
+        near = layout.fit_transform(scores[:, :_COMPONENTS].astype(np.float32))
         found["tsne"] = (f"t-SNE, perplexity {perplexity:.3g}", near)
     return found
 
