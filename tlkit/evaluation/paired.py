@@ -52,6 +52,8 @@ def paired_interval(right_a: ArrayLike, right_b: ArrayLike, seed: int) -> Paired
     if only_a == only_b:
         drawn = np.concatenate([drawn, -drawn])  # nothing but the draws would favour one of them
     low, high = np.quantile(drawn if only_a >= only_b else -drawn, [0.025, 0.975])
+    if only_a == only_b:
+        low, high = (low - high) / 2, (high - low) / 2  # alike but for rounding
     return Paired((only_a - only_b) / len(a), [float(low) + 0.0, float(high) + 0.0], mcnemar(only_a, only_b))
 
 
