@@ -122,7 +122,7 @@ def test_images_of_one_name_from_several_places_are_told(
 
 
 def test_the_strategy(scans: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["strategy=ensemble", "data=folder", f"data.root={scans}", "hydra.run.dir=out"]
+    words = ["strategy=ensemble", "data=folder", f"data.root={scans}", "cache.dir=cache", "hydra.run.dir=out"]
     assert main(["fit", *words]) == 2
     assert "one member cannot vote" in capsys.readouterr().err
     assert main(["fit", *words, "strategy.taps=[layer2,[layer3,pool]]", "strategy.heads=[svm,knn]"]) == 0
@@ -136,12 +136,12 @@ def test_the_strategy(scans: Path, here: Path, capsys: pytest.CaptureFixture[str
     table = pd.read_csv("out/members.csv")
     assert table["name"].tolist() == names
     assert (
-        main(["fit", *words[:3], "hydra.run.dir=random", "strategy.backbones=[{name: resnet18, weights: null}]"]) == 1
+        main(["fit", *words[:4], "hydra.run.dir=random", "strategy.backbones=[{name: resnet18, weights: null}]"]) == 1
     )
     assert "resnet18 has random weights" in capsys.readouterr().err
     # Every name is looked at before the weights of any are loaded.
     assert (
-        main(["fit", *words[:3], "hydra.run.dir=none", "strategy.backbones=[{name: tiny, weights: x},resnet19]"]) == 2
+        main(["fit", *words[:4], "hydra.run.dir=none", "strategy.backbones=[{name: tiny, weights: x},resnet19]"]) == 2
     )
     told = capsys.readouterr().err
     assert "strategy.backbones: " in told
