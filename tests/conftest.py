@@ -37,6 +37,22 @@ def assets() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real scans of three digits as class folders, 40 files each."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    root = tmp_path_factory.mktemp("scans")
+    digits = load_digits()
+    for digit in range(3):
+        (root / f"digit {digit}").mkdir()
+        for row in np.flatnonzero(digits.target == digit)[:40]:
+            Image.fromarray((digits.images[row] * 15).astype(np.uint8)).save(root / f"digit {digit}" / f"{row}.png")
+    return root
+
+
 @pytest.fixture
 def tiny() -> "Backbone":
     """The embedded network with its weights."""

@@ -4,28 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 import tlkit
 from tlkit.cli import main
 from tlkit.comparison import finished, groups
 from tlkit.ensembles.ensemble import Ensemble
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sklearn.datasets import load_digits
-
-    root = tmp_path_factory.mktemp("scans")
-    digits = load_digits()
-    for digit in range(3):
-        (root / f"digit {digit}").mkdir()
-        for row in np.flatnonzero(digits.target == digit)[:40]:
-            Image.fromarray((digits.images[row] * 15).astype(np.uint8)).save(root / f"digit {digit}" / f"{row}.png")
-    return root
 
 
 @pytest.fixture(scope="module")

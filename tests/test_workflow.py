@@ -24,20 +24,6 @@ CLI = [sys.executable, "-m", "tlkit"]
 
 
 @pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real scans of three digits as class folders, 40 files each."""
-    from sklearn.datasets import load_digits
-
-    root = tmp_path_factory.mktemp("scans")
-    digits = load_digits()
-    for digit in range(3):
-        (root / f"digit {digit}").mkdir()
-        for row in np.flatnonzero(digits.target == digit)[:40]:
-            Image.fromarray((digits.images[row] * 15).astype(np.uint8)).save(root / f"digit {digit}" / f"{row}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
 def run(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "it"
     return tlkit.fit(folder, data={"name": "folder", "root": str(scans)}, strategy={"name": "linear_probe"}).path

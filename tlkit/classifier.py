@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -48,8 +49,52 @@ class Unseen:
     probabilities: NDArray[np.float32]
 
 
+class Predictor(ABC):
+    """What predicts: a classifier, or an ensemble of them.
+
+    Attributes:
+        classes: names of the k classes, in the order of the probabilities.
+    """
+
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def judge(
+        self, images: Sequence[Image], store: CodesStore | None = None
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Return probabilities, float32 (n, k), NaN for unreadable images, and why these are unreadable, by number."""
+
+    def predict_proba(self, images: Iterable[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
+        """Return the probability of each class, float32 (n, k); rows sum to 1.
+
+        Raises:
+            TlkitError: some of the images cannot be read.
+        """
+        listed = as_images(images)
+        probabilities, errors = self.judge(listed, store)
+        require_all(listed, errors)
+        return probabilities
+
+    def predict(
+        self, images: Iterable[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
+    ) -> pd.DataFrame:
+        """Label images: one row each, also for those that cannot be read.
+
+        Args:
+            images: n paths or PIL images.
+            files: what to call them; paths are called by themselves, PIL images by their number.
+            store: where codes may be already.
+
+        Returns:
+            columns file, predicted, probability, p(CLASS) for each class, error (None, or why the image is unreadable).
+        """
+        listed = as_images(images)
+        probabilities, errors = self.judge(listed, store)
+        return predictions_table(self.classes, probabilities, errors, files or named(listed))
+
+
 @dataclass(frozen=True)
-class Classifier:
+class Classifier(Predictor):
     """Images to class probabilities.
 
     Attributes:
@@ -70,40 +115,12 @@ class Classifier:
     recipe: dict[str, Any] = field(default_factory=dict)
     unseen: Unseen | None = None
 
-    def predict_proba(self, images: Iterable[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
-        """Return the probability of each class, float32 (n, k); rows sum to 1.
-
-        Raises:
-            TlkitError: some of the images cannot be read.
-        """
-        listed = as_images(images)
-        probabilities, errors = self.judge(listed, store)
-        require_all(listed, errors)
-        return probabilities
-
     def judge(
         self, images: Sequence[Image], store: CodesStore | None = None
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Return probabilities, float32 (n, k), NaN for unreadable images, and why these are unreadable, by number."""
         codes = (store or CodesStore(**self.recipe)).codes(self.backbone, images, self.taps)
         return self._probabilities(codes), codes.errors
-
-    def predict(
-        self, images: Iterable[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
-    ) -> pd.DataFrame:
-        """Label images: one row each, also for those that cannot be read.
-
-        Args:
-            images: n paths or PIL images.
-            files: what to call them; paths are called by themselves, PIL images by their number.
-            store: where codes may be already.
-
-        Returns:
-            columns file, predicted, probability, p(CLASS) for each class, error (None, or why the image is unreadable).
-        """
-        listed = as_images(images)
-        probabilities, errors = self.judge(listed, store)
-        return predictions_table(self.classes, probabilities, errors, files or named(listed))
 
     def _probabilities(self, codes: Codes) -> NDArray[np.float32]:
         """Return float32 (n, k), the mean over the views of an image; the rows of unreadable images are NaN."""

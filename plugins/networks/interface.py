@@ -1,11 +1,12 @@
 """timm's model interface, for networks of our own."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """A network in two parts: `forward_features`, and `pool` to the codes (n, num_features) that its classifier sees.
 
     Attributes:
@@ -18,9 +19,9 @@ class Network(nn.Module):
     num_features: int
     num_classes: int
 
+    @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last map."""
-        raise NotImplementedError
 
     def pool(self, x: Tensor) -> Tensor:
         """Turn the last map into codes: its mean."""

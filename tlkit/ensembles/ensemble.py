@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
@@ -12,15 +12,14 @@ import numpy as np
 
 from tlkit import files
 from tlkit.backbones import state_digest
-from tlkit.classifier import Classifier, Unseen, named, predictions_table
-from tlkit.codes import CodesStore, compute_together, require_all
-from tlkit.data import Image, as_images
+from tlkit.classifier import Classifier, Predictor, Unseen
+from tlkit.codes import CodesStore, compute_together
+from tlkit.data import Image
 from tlkit.ensembles.voting import Voting, hard, reordered, soft, stacking_codes
 from tlkit.errors import TlkitError, did_you_mean, some
 from tlkit.heads import Head, load_head, save_head
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
 
@@ -32,7 +31,7 @@ _DEEPEST = 5  # ensembles of ensembles
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Predictor):
     """Images to class probabilities, by a vote.
 
     Attributes:
@@ -74,17 +73,6 @@ class Ensemble:
         rule = hard if self.voting == "hard" else soft
         return rule(probabilities[others], weights).astype(np.float32)
 
-    def predict_proba(self, images: Iterable[Image | str], store: CodesStore | None = None) -> NDArray[np.float32]:
-        """Return the probability of each class, float32 (n, k); rows sum to 1.
-
-        Raises:
-            TlkitError: some of the images cannot be read.
-        """
-        listed = as_images(images)
-        probabilities, errors = self.judge(listed, store)
-        require_all(listed, errors)
-        return probabilities
-
     def judge(
         self, images: Sequence[Image], store: CodesStore | None = None
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
@@ -110,14 +98,6 @@ class Ensemble:
     def taps(self) -> tuple[str, ...]:
         """Taps of the first network."""
         return self.members[0].taps
-
-    def predict(
-        self, images: Iterable[Image | str], *, files: Sequence[str] | None = None, store: CodesStore | None = None
-    ) -> pd.DataFrame:
-        """Label images: the table that `Classifier.predict` describes."""
-        listed = as_images(images)
-        probabilities, errors = self.judge(listed, store)
-        return predictions_table(self.classes, probabilities, errors, files or named(listed))
 
     def save(self, folder: Path) -> None:
         """Write the ensemble with all its members: JSON and safetensors, nothing executable."""
